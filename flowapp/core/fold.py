@@ -145,7 +145,9 @@ class RunResult:
     states: dict[int, MemoryState]
 
 
-def run(fold: Fold, frames: pl.DataFrame | Iterable[pl.DataFrame], batch: int | None = None, states: dict[int, MemoryState] | None = None) -> RunResult:
+def run(
+    fold: Fold, frames: pl.DataFrame | Iterable[pl.DataFrame], batch: int | None = None, states: dict[int, MemoryState] | None = None
+) -> RunResult:
     """Drive a fold over a decoded log in process.
 
     Args:

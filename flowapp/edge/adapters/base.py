@@ -29,13 +29,17 @@ _QUOTE = {
 }  # fmt: skip
 
 OPTION_TRADES = pl.Schema(
-    {**_EVENT, "option_contract_id": pl.String, "price": pl.Float64, "size": pl.Int64, "exchange": pl.String, "conditions": pl.List(pl.String), **_WITH_TRADE}
-)
+    {
+        **_EVENT, "option_contract_id": pl.String, "price": pl.Float64, "size": pl.Int64, "exchange": pl.String,
+        "conditions": pl.List(pl.String), **_WITH_TRADE,
+    }
+)  # fmt: skip
 OPTION_QUOTES = pl.Schema({**_EVENT, "option_contract_id": pl.String, **_QUOTE})
 EQUITY_TRADES = pl.Schema(
     {
-        **_EVENT, "underlying_id": pl.String, "price": pl.Float64, "size": pl.Int64, "size_frac_micro": pl.Int64, "exchange": pl.String,
-        "tape": pl.String, "exec_ts": pl.Int64, "trf_id": pl.String, "off_exchange_flag": pl.Boolean, "conditions": pl.List(pl.String), **_WITH_TRADE,
+        **_EVENT, "underlying_id": pl.String, "price": pl.Float64, "size": pl.Int64, "size_frac_micro": pl.Int64,
+        "exchange": pl.String, "tape": pl.String, "exec_ts": pl.Int64, "trf_id": pl.String, "off_exchange_flag": pl.Boolean,
+        "conditions": pl.List(pl.String), **_WITH_TRADE,
     }
 )  # fmt: skip
 EQUITY_QUOTES = pl.Schema({**_EVENT, "underlying_id": pl.String, **_QUOTE})
