@@ -262,6 +262,11 @@ class Settings:
         return not self.kafka_bootstrap_servers
 
     @property
+    def embedded_registry(self) -> bool:
+        """Whether the schema registry is the embedded one."""
+        return not self.schema_registry_url
+
+    @property
     def bootstrap(self) -> str:
         """Bootstrap servers, the embedded broker's when none are set."""
         return self.kafka_bootstrap_servers or f"127.0.0.1:{self.port(BROKER_PORT)}"

@@ -1,0 +1,79 @@
+"""A part of the stack that listens: started on free ports, ready only when it is our own that answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from flowapp.embedded.logs import Record
+from flowapp.embedded.ports import require_free
+from flowapp.embedded.process import Child, Command, describe_exit
+from flowapp.errors import StackError
+
+READY_SECONDS = 90.0
+POLL_SECONDS = 0.1
+
+
+class Service(Protocol):
+    """What `start` needs to know of a part."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ports(self) -> Mapping[str, int]: ...
+
+    def prepare(self) -> None:
+        """Write configuration and storage; may be run again."""
+
+    def command(self) -> Command: ...
+
+    def is_ready(self) -> bool:
+        """Tell whether the part answers.
+
+        Raises:
+            StackError: somebody else answers.
+        """
+
+
+def log_path(home: Path, name: str) -> Path:
+    """Return a part's log file."""
+    return home / "logs" / f"{name}.log"
+
+
+def start(service: Service, home: Path, on_record: Callable[[Record], None] | None = None, seconds: float = READY_SECONDS) -> Child:
+    """Start a part and return once it is ready.
+
+    Raises:
+        PortTaken: somebody listens on one of its ports.
+        StackError: it ended, another answers in its place, or it is not ready in time.
+    """
+    require_free(service.name, service.ports)
+    service.prepare()
+    child = Child(service.command(), log_path(home, service.name), on_record)
+    try:
+        wait_ready(service, child, home, seconds)
+    except BaseException:
+        child.kill()
+        raise
+    return child
+
+
+def wait_ready(service: Service, child: Child, home: Path, seconds: float = READY_SECONDS) -> None:
+    """Wait until a started part is ready.
+
+    Raises:
+        StackError: see `start`.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        if not child.alive:
+            ending = describe_exit(child.exit_code)
+            raise StackError(f"the {service.name} {ending}: {child.last_words()} (log: {log_path(home, service.name)})")
+        if service.is_ready() and child.alive:
+            return
+        if time.monotonic() > deadline:
+            raise StackError(f"the {service.name} was not ready after {seconds:.0f} s (log: {log_path(home, service.name)})")
+        time.sleep(POLL_SECONDS)
