@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import requests
 
 from flowapp.errors import RegistryUnavailable, SchemaError
 from flowapp.records import schemas
+from flowapp.records.compatibility import Problem, check_local, lint
+from flowapp.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 2.0, 10.0
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
@@ -75,9 +78,7 @@ class HttpRegistry:
         return sorted(self._ask("GET", "/subjects", unknown="subjects"))
 
     def versions(self, name: str) -> dict[int, dict[str, Any]]:
-        """Return every registered schema of a subject by version; empty when there is none."""
-        if name not in self.subjects():
-            return {}
+        """Return every registered schema of a subject by version."""
         numbers = self._ask("GET", f"/subjects/{name}/versions", unknown=f"subject {name}")
         found = {n: self._ask("GET", f"/subjects/{name}/versions/{n}", unknown=f"{name} version {n}") for n in numbers}
         return {n: _parse(answer["schema"], f"{name} version {n}") for n, answer in found.items()}
@@ -149,3 +150,43 @@ class MemoryRegistry:
     def _answer(self) -> None:
         if not self.available:
             raise RegistryUnavailable("the schema registry in memory was switched off")
+
+
+def register_all(settings: Settings) -> dict[str, int]:
+    """Register every record's canonical schema and return the ids by name; may be run again, ids stay.
+
+    Raises:
+        SchemaError: an edited schema breaks a rule; names field and rule, and nothing was registered.
+        RegistryUnavailable: the registry does not answer.
+    """
+    problems = check(settings)
+    if problems:
+        raise SchemaError("; ".join(str(problem) for problem in problems))
+    registry = HttpRegistry(settings.registry_url)
+    ids = {}
+    for name in schemas.names():
+        ids[name] = registry.register(name, schemas.canonical_json(name))
+        registry.require_full_compatibility(name)
+    return ids
+
+
+def check(settings: Settings, directory: Path | None = None) -> list[Problem]:
+    """Tell what in the schemas would break a rule, or a reader of anything that is registered.
+
+    Args:
+        directory: where the edited `.avsc` files are; None for those of this version.
+    """
+    registry = HttpRegistry(settings.registry_url)
+    known = registry.subjects()
+    problems: list[Problem] = []
+    for name in schemas.names():
+        path = (directory or schemas.directory()) / f"{name}.avsc"
+        if not path.is_file():
+            problems.append(Problem(name, "", "a record stays", f"{path} is missing"))
+            continue
+        new = schemas.read(path)
+        problems += lint(new, name)
+        versions = registry.versions(name) if name in known else {}
+        broken = [problem for old in versions.values() for problem in check_local(old, new)]
+        problems += dict.fromkeys(problem for problem in broken if problem not in problems)
+    return problems

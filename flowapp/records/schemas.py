@@ -80,8 +80,7 @@ def canonical(document: Mapping[str, Any]) -> str:
     ordered = {key: document[key] for key in _SCHEMA_KEYS if key in document}
     ordered |= {key: document[key] for key in sorted(document) if key not in _SCHEMA_KEYS}
     ordered["fields"] = [
-        {key: field[key] for key in (*_FIELD_KEYS, *sorted(set(field) - set(_FIELD_KEYS))) if key in field}
-        for field in document["fields"]
+        {key: field[key] for key in (*_FIELD_KEYS, *sorted(set(field) - set(_FIELD_KEYS))) if key in field} for field in document["fields"]
     ]
     return json.dumps(ordered, separators=(",", ":"), ensure_ascii=True)
 
@@ -137,9 +136,7 @@ def frame_schema(name: str) -> pl.Schema:
 @cache
 def arrow_schema(name: str) -> pa.Schema:
     """Return the Arrow columns of a record, in the order of its fields."""
-    return pa.schema(
-        [pa.field(f["name"], arrow_type(f["type"]), nullable=is_nullable(f["type"])) for f in schema(name)["fields"]]
-    )
+    return pa.schema([pa.field(f["name"], arrow_type(f["type"]), nullable=is_nullable(f["type"])) for f in schema(name)["fields"]])
 
 
 @cache

@@ -17,6 +17,7 @@ from typing import Any
 import fastavro
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyruhvro
 
@@ -24,6 +25,10 @@ from flowapp.errors import DecodeError
 from flowapp.records import schemas
 
 HEADER_BYTES = 5
+SMALL_BATCH_ROWS = 1000
+INT64, STRING = pa.int64(), pa.string()
+_WIDTHS = {pa.float64(): 8, pa.float32(): 4, pa.bool_(): 1}
+_NO_OFFSETS = np.zeros(1, np.int32)
 _HEADER = ({"name": "_magic", "type": "boolean"}, {"name": "_schema_id", "type": "float"})
 _HEADER_ARROW = [pa.field("_magic", pa.bool_(), nullable=False), pa.field("_schema_id", pa.float32(), nullable=False)]
 
@@ -35,6 +40,7 @@ class Shape:
     name: str
     fields: Mapping[str, Mapping[str, Any]]
     columns: pa.Schema
+    frame_types: Mapping[str, pl.DataType]
     framed_text: str
     framed_columns: pa.Schema
     parsed: Any
@@ -44,18 +50,21 @@ class Shape:
     def of(cls, document: Mapping[str, Any]) -> Shape:
         """Prepare a schema; SchemaError for a type that records do not use."""
         lean = [{"name": f["name"], "type": f["type"]} for f in document["fields"]]
-        columns = pa.schema(
-            [pa.field(f["name"], schemas.arrow_type(f["type"]), schemas.is_nullable(f["type"])) for f in lean]
-        )
+        columns = pa.schema([pa.field(f["name"], schemas.arrow_type(f["type"]), schemas.is_nullable(f["type"])) for f in lean])
         return cls(
             name=document["name"],
             fields={field["name"]: field for field in document["fields"]},
             columns=columns,
+            frame_types={field["name"]: schemas.frame_type(field["type"]) for field in lean},
             framed_text=json.dumps({"type": "record", "name": document["name"], "fields": [*_HEADER, *lean]}),
             framed_columns=pa.schema([*_HEADER_ARROW, *columns]),
             parsed=fastavro.parse_schema({"type": "record", "name": document["name"], "fields": lean}),
             columnar=all("bytes" not in schemas.split_type(f["type"]) for f in lean),
         )
+
+    def position(self, name: str) -> int:
+        """Return the index of a field among the columns that `decode` returns."""
+        return int(self.columns.get_field_index(name)) + (len(_HEADER) if self.columnar else 0)
 
     def decode(self, values: list[bytes]) -> pa.RecordBatch:
         """Decode framed values of this shape; DecodeError when any of them is not exactly one record."""
@@ -123,28 +132,31 @@ def datum_bytes(batch: pa.RecordBatch) -> int:
     Each row was decoded from its own value and used at most all of it, so a sum equal to the bytes handed in proves
     that every row used every byte of its value.
     """
-    return sum(_column_bytes(column, field.nullable) for column, field in zip(batch.columns, batch.schema, strict=True))
+    fixed, numbers = 0, []
+    for column, field in zip(batch.columns, batch.schema, strict=True):
+        size, varints = _column_bytes(column)
+        fixed += size + (len(column) if field.nullable else 0)
+        numbers += varints
+    if batch.num_rows <= SMALL_BATCH_ROWS:
+        numbers = [np.concatenate(numbers)] if numbers else []
+    return fixed + sum(map(_varint_bytes, numbers))
 
 
-def _column_bytes(column: pa.Array, nullable: bool) -> int:
-    rows, present = len(column), len(column) - column.null_count
-    branches = rows if nullable else 0
-    kind = column.type
-    if kind == pa.float64():
-        return branches + 8 * present
-    if kind == pa.bool_():
-        return branches + present
-    if kind == pa.float32():
-        return branches + 4 * present
+def _column_bytes(column: pa.Array) -> tuple[int, list[npt.NDArray[Any]]]:
+    """Return a column's bytes without its varints, and the numbers that are written as varints."""
     if column.null_count:
         column = column.drop_null()
-    if kind == pa.int64():
-        return branches + _varint_bytes(column.to_numpy())
-    offsets = np.frombuffer(column.buffers()[1], np.int32, present + 1, column.offset * 4) if present else np.zeros(1, int)
-    lengths = np.diff(offsets)
-    if pa.types.is_list(kind):
-        return branches + present + _varint_bytes(lengths[lengths > 0]) + _column_bytes(column.flatten(), False)
-    return branches + _varint_bytes(lengths) + int(offsets[-1] - offsets[0])
+    rows, kind = len(column), column.type
+    if kind == INT64:
+        return 0, [column.to_numpy()]
+    if kind in _WIDTHS:
+        return rows * _WIDTHS[kind], []
+    offsets = np.frombuffer(column.buffers()[1], np.int32, rows + 1, column.offset * 4) if rows else _NO_OFFSETS
+    lengths = offsets[1:] - offsets[:-1]
+    if kind == STRING:
+        return int(offsets[-1] - offsets[0]), [lengths]
+    size, varints = _column_bytes(column.flatten())
+    return rows + size, [lengths[lengths > 0], *varints]
 
 
 def _varint_bytes(numbers: npt.NDArray[Any]) -> int:
