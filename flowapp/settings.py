@@ -314,12 +314,12 @@ class Settings:
         """Shift a default port by FLOW_PORT_OFFSET."""
         return base + self.flow_port_offset
 
-    def environment(self) -> dict[str, str]:
-        """Return the variables that differ from their defaults, as a child process needs them."""
+    def environment(self, complete: bool = False) -> dict[str, str]:
+        """Return the variables that differ from their defaults; `complete` gives all, so that a child's `.env` changes nothing."""
         out = {}
         for item in fields(self):
             value = getattr(self, item.name)
-            if value != item.default:
+            if complete or value != item.default:
                 out[item.metadata["name"]] = _as_text(value)
         return out
 

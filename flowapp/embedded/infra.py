@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from flowapp.embedded import pins, progress
 from flowapp.embedded.download import Downloader
 from flowapp.embedded.kafka import Broker
-from flowapp.embedded.logs import Record
 from flowapp.embedded.process import Child
 from flowapp.embedded.registry import Registry
 from flowapp.embedded.service import Service, start
+from flowapp.logs import Record
 from flowapp.settings import Settings
 
 OnRecord = Callable[[Record], None]

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from flowapp.embedded.logs import LogFile, Record, parse
+from flowapp.embedded.logfile import LogFile
+from flowapp.logs import Record, parse
 
 STOP_SECONDS = 20.0
 KILL_SECONDS = 10.0

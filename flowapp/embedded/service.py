@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from flowapp.embedded.logs import Record
 from flowapp.embedded.ports import require_free
 from flowapp.embedded.process import Child, Command, describe_exit
 from flowapp.errors import StackError
+from flowapp.logs import Record
 
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.1
@@ -43,8 +43,13 @@ def log_path(home: Path, name: str) -> Path:
     return home / "logs" / f"{name}.log"
 
 
-def start(service: Service, home: Path, on_record: Callable[[Record], None] | None = None, seconds: float = READY_SECONDS) -> Child:
-    """Start a part and return once it is ready.
+def start(
+    service: Service,
+    home: Path,
+    on_record: Callable[[Record], None] | None = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> Child:
+    """Start a part and return once it is ready; `pause` may raise to give up.
 
     Raises:
         PortTaken: somebody listens on one of its ports.
@@ -54,20 +59,15 @@ def start(service: Service, home: Path, on_record: Callable[[Record], None] | No
     service.prepare()
     child = Child(service.command(), log_path(home, service.name), on_record)
     try:
-        wait_ready(service, child, home, seconds)
+        _wait_ready(service, child, home, pause)
     except BaseException:
         child.kill()
         raise
     return child
 
 
-def wait_ready(service: Service, child: Child, home: Path, seconds: float = READY_SECONDS) -> None:
-    """Wait until a started part is ready.
-
-    Raises:
-        StackError: see `start`.
-    """
-    deadline = time.monotonic() + seconds
+def _wait_ready(service: Service, child: Child, home: Path, pause: Callable[[float], None]) -> None:
+    deadline = time.monotonic() + READY_SECONDS
     while True:
         if not child.alive:
             ending = describe_exit(child.exit_code)
@@ -75,5 +75,5 @@ def wait_ready(service: Service, child: Child, home: Path, seconds: float = READ
         if service.is_ready() and child.alive:
             return
         if time.monotonic() > deadline:
-            raise StackError(f"the {service.name} was not ready after {seconds:.0f} s (log: {log_path(home, service.name)})")
-        time.sleep(POLL_SECONDS)
+            raise StackError(f"the {service.name} was not ready after {READY_SECONDS:.0f} s (log: {log_path(home, service.name)})")
+        pause(POLL_SECONDS)

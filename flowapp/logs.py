@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-ROTATE_BYTES = 32 << 20
 MESSAGE_CHARS = 240
 LEVELS = {"TRACE": 5, "DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 ALIASES = {"WARN": "WARNING", "FATAL": "CRITICAL", "SEVERE": "ERROR"}
 LEVEL_WORD = re.compile(r"\b(TRACE|DEBUG|INFO|WARN|WARNING|ERROR|SEVERE|FATAL|CRITICAL)\b")
+# What a logging library says about itself and the machine, not about the event.
+NOISE = frozenset({"sequence", "loggerClassName", "threadId", "mdc", "ndc", "hostName", "processName", "processId"})
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -72,7 +74,7 @@ def _from_fields(fields: dict[str, Any], service: str) -> Record:
     name = str(_take(fields, service, "service"))
     context = _take(fields, {}, "context")
     merged = {**(context if isinstance(context, dict) else {"context": context}), **fields}
-    return Record(level, name, message, moment, merged)
+    return Record(level, name, message, moment, {key: value for key, value in merged.items() if key not in NOISE})
 
 
 def _take(fields: dict[str, Any], otherwise: Any, *names: str) -> Any:
@@ -92,22 +94,26 @@ def _clock(moment: str) -> str:
         return "--:--:--"
 
 
-class LogFile:
-    """A service's log file; the previous one is kept when it grows past a limit."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record of Python's logging as one JSON object; `extra={"context": {...}}` becomes its context."""
 
-    def __init__(self, path: Path, rotate_bytes: int = ROTATE_BYTES) -> None:
-        self.path, self.rotate_bytes = path, rotate_bytes
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self.service = service
 
-    def write(self, record: Record) -> None:
-        """Append a record."""
-        if self._file.tell() > self.rotate_bytes:
-            self._file.close()
-            self.path.replace(self.path.with_suffix(".log.1"))
-            self._file = self.path.open("a", encoding="utf-8", buffering=1)
-        self._file.write(record.to_json() + "\n")
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        context = {"logger": record.name, **getattr(record, "context", {})}
+        if record.exc_info:
+            context["exception"] = self.formatException(record.exc_info)
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return Record(_level(record.levelname), self.service, record.getMessage(), moment, context).to_json()
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+
+def configure(service: str, level: int = logging.INFO, out: TextIO | None = None) -> None:
+    """Make this process log one JSON object a line, to standard error unless told."""
+    handler = logging.StreamHandler(out or sys.stderr)
+    handler.setFormatter(JsonFormatter(service))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
