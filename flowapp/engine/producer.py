@@ -75,9 +75,9 @@ class KafkaProducer:
                 "queue.buffering.max.messages": QUEUE_MAX_MESSAGES,
                 "queue.buffering.max.kbytes": QUEUE_MAX_KBYTES,
                 "reconnect.backoff.max.ms": 1000,
+                "log_level": 2,
                 "error_cb": self._on_error,
-            },
-            logger=logging.getLogger("flowapp.engine.librdkafka"),
+            }
         )
         # Delivery reports and fatal errors are served here, also while nobody sends.
         self._poller = threading.Thread(target=self._poll, name="producer-poll", daemon=True)

@@ -1,0 +1,136 @@
+"""Batched transport (`batched://`): a Faust message is a run of consecutive records of one partition, as fetched.
+
+Stock Faust makes an object, a queue entry and an acknowledgement of every record. Here `Message.value` is the list of
+records and `Message.offset` the last one's, so everything Faust does happens once per run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any
+
+import faust
+from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import KafkaError
+from faust.transport.consumer import ensure_TPset
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+from faust.types.tuples import ack_lock
+
+FETCH_MAX_WAIT_MS = 50
+FETCH_MAX_BYTES = 32 << 20
+
+
+class RunSchema(faust.Schema):  # type: ignore[misc]
+    """Hands a run through as it is: Faust acknowledges and forgets what raises while it is decoded."""
+
+    def loads_key(self, app: Any, message: Any, **kwargs: Any) -> Any:
+        return None
+
+    def loads_value(self, app: Any, message: Any, **kwargs: Any) -> Any:
+        return message.value
+
+
+class LeanRecords(dict[Any, Any]):
+    """The fetcher's buffer, in which records stay as the parser made them: a ConsumerRecord each costs more than decoding it."""
+
+    def __setitem__(self, tp: Any, result: Any) -> None:
+        if isinstance(result, FetchResult):
+            result._partition_records._consumer_record = _as_parsed
+        super().__setitem__(tp, result)
+
+
+def _as_parsed(tp: Any, record: Any) -> Any:
+    return record
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread that talks to the broker."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # A partition that has just been drained waits for the fetch in flight: the wait bounds latency.
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        consumer._fetch_max_bytes = FETCH_MAX_BYTES
+        return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self._consumer._fetcher._records = LeanRecords()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        # Changelog partitions are assigned too; the store reads them itself, transactions respected.
+        self._consumer.pause(*(tp for tp in self._consumer.assignment() if self.consumer._is_changelog_tp(tp)))
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        consumer = self._ensure_consumer()
+        assignment = self.assignment()
+        try:
+            await consumer.commit({tp: (offset, "") for tp, offset in offsets.items() if tp in assignment})
+        except KafkaError as error:
+            # Group offsets only show lag, so neither a broker that is away nor a rebalance is a reason to stop.
+            self.log.info("offsets not committed: %s", error)
+            return False
+        return True
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Yields runs, seeks to positions of the state, commits what is checkpointed."""
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
+        generation = self.app.consumer_generation_id
+        records, active = await self._wait_next_records(timeout)
+        for tp, run in (records or {}).items():
+            # What was fetched for an older assignment is fetched again after the seek to the state's position.
+            if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if self._is_changelog_tp(tp):
+                for record in run:
+                    yield tp, self._message(tp, record.offset, record, generation)
+            elif active is None or tp in active or tp in self._buffered_partitions:
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                yield tp, self._message(tp, run[-1].offset, run, generation)
+
+    def _message(self, tp: TP, offset: int, value: Any, generation: int) -> ConsumerMessage:
+        # Without the current generation, streams drop a message silently.
+        return ConsumerMessage(
+            tp.topic, tp.partition, offset, 0.0, 0, None, None, value, None, 0, 0, TP(tp.topic, tp.partition), generation_id=generation
+        )
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        positions: Mapping[TP, int] = self.app.next_offsets()
+        await self.seek_wait(positions)
+        return positions
+
+    def acknowledge(self, tp: TP, offset: int) -> None:
+        """Mark everything up to `offset` as checkpointed; on the event loop."""
+        with ack_lock:
+            self._acked[tp].append(offset)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Offsets between two messages are the records of the later one, not gaps."""
+
+    def _new_offset(self, tp: TP) -> int | None:
+        acked = self._acked[tp]
+        highest = max(acked, default=None)
+        acked.clear()
+        return None if highest is None else highest + 1
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: Faust's own watch reckons in messages acknowledged one by one; lag is a metric here."""
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """Registered as `batched`."""
+
+    Consumer = Consumer
+    driver_version = f"batched on {driver.Transport.driver_version}"
+
+
+def input_partitions(assigned: Iterable[Any], topic: str) -> set[int]:
+    """Return the partitions of a topic among those assigned."""
+    return {tp.partition for tp in ensure_TPset(assigned) if tp.topic == topic}
