@@ -10,6 +10,8 @@ from flowapp.errors import StackError
 
 # Serial collector and first-tier compiler: small and quick to start, which is what one node on a laptop needs.
 COMMON_FLAGS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true", "-Dfile.encoding=UTF-8")
+# What these programs do that Java warns of.
+QUIET_FLAGS = ("--sun-misc-unsafe-memory-access=allow", "--enable-native-access=ALL-UNNAMED")
 # What a user set for other Java programs must not change this one.
 FOREIGN_PREFIXES = ("JAVA_", "JDK_JAVA_", "_JAVA_", "KAFKA_", "QUARKUS_", "APICURIO_", "REGISTRY_", "LOG4J_")
 
@@ -32,7 +34,7 @@ def executable() -> Path:
 
 def command(heap_mebibytes: int, *arguments: str) -> tuple[str, ...]:
     """Return the command line of a Java program with a bounded heap."""
-    return (str(executable()), *COMMON_FLAGS, f"-Xmx{heap_mebibytes}m", *arguments)
+    return (str(executable()), *COMMON_FLAGS, *QUIET_FLAGS, f"-Xmx{heap_mebibytes}m", *arguments)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

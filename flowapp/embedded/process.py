@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from flowapp.embedded.logfile import LogFile
-from flowapp.logs import Record, parse
+from flowapp.logs import LEVELS, Record, parse
 
 STOP_SECONDS = 20.0
 KILL_SECONDS = 10.0
 TAIL_RECORDS = 20
+LAST_WORDS = 3
 LAUNCHER = Path(__file__).with_name("launch.py")
 
 
@@ -96,10 +97,11 @@ class Child:
         self._finish()
 
     def last_words(self) -> str:
-        """Return the end of its log as text: the last errors, else the last lines."""
+        """Return the end of its log as text: the last errors, else the last lines of one that ended by itself."""
         self._pump.join(1.0)
-        errors = [record for record in self.tail if record.severity >= 40]
-        return "; ".join(record.msg.strip() for record in (errors or list(self.tail))[-3:])
+        errors = [record for record in self.tail if record.severity >= LEVELS["ERROR"]]
+        chosen = errors or (list(self.tail) if (self.exit_code or 0) >= 0 else [])
+        return "; ".join(record.msg.strip() for record in chosen[-LAST_WORDS:])
 
     def _kill_group(self) -> None:
         try:

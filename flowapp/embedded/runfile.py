@@ -72,11 +72,17 @@ def read(home: Path, scope: str) -> list[Process]:
 
 def end_leftovers(home: Path, scope: str) -> list[str]:
     """Kill what an earlier stack left running when it was killed itself (its lock must be ours); return the names."""
-    left = read(home, scope)
-    for process in left:
-        psutil.Process(process.pid).kill()
-    psutil.wait_procs([psutil.Process(process.pid) for process in left if process.alive], KILL_WAIT_SECONDS)
-    return [process.name for process in left]
+    names, handles = [], []
+    for process in read(home, scope):
+        try:
+            handle = psutil.Process(process.pid)
+            handle.kill()
+        except psutil.NoSuchProcess:
+            continue
+        names.append(process.name)
+        handles.append(handle)
+    psutil.wait_procs(handles, KILL_WAIT_SECONDS)
+    return names
 
 
 def _created(pid: int) -> float | None:

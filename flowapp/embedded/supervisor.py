@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -24,6 +24,8 @@ FAILURES_ALLOWED = 8
 # A program's exit code for what starting it again does not mend: a wrong setting, another time line.
 EXIT_REFUSED = 2
 OWN_NAME = "flow"
+# From which level on a part's own lines are worth a person's attention; all of them are in its log file.
+LEAST_LEVEL = {"broker": "ERROR", "registry": "ERROR"}
 
 
 class Stopped(Exception):
@@ -33,13 +35,13 @@ class Stopped(Exception):
 class Reporter:
     """Writes what happens: every line of ours and the warnings of the parts, short, for a person."""
 
-    def __init__(self, out: TextIO, home: Path, least: str = "WARNING") -> None:
-        self._out, self._least = out, LEVELS[least]
+    def __init__(self, out: TextIO, home: Path) -> None:
+        self._out = out
         self._file = LogFile(log_path(home, OWN_NAME))
 
     def __call__(self, record: Record) -> None:
         """Show a part's record if it matters."""
-        if record.severity >= self._least:
+        if record.severity >= LEVELS[LEAST_LEVEL.get(record.service, "WARNING")]:
             self._show(record)
 
     def say(self, message: str, level: str = "INFO", **context: object) -> None:
@@ -171,11 +173,8 @@ class Supervisor:
         self.reporter.say(f"{reason}; starting it again in {wait:g} s", "WARNING", failures=part.failures)
 
     def _publish(self, scope: str) -> None:
-        alive = [part for part in self.parts if part.scope == scope and part.child is not None]
-        rows: Iterable[runfile.Process] = (
-            runfile.Process.of(part.name, part.child.pid, part.service.ports) for part in alive if part.child is not None
-        )
-        runfile.write(self.home, scope, rows)
+        running = [(part, part.child) for part in self.parts if part.scope == scope and part.child is not None]
+        runfile.write(self.home, scope, [runfile.Process.of(part.name, child.pid, part.service.ports) for part, child in running])
 
 
 def supervise(supervisor: Supervisor, boot: Callable[[Supervisor], None]) -> None:
