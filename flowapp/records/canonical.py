@@ -17,7 +17,7 @@ from flowapp.records.shape import Shape
 
 RUN_FACTS = frozenset({"run", "ts"})
 ORIGIN = frozenset({"origin_partition", "origin_offset"})
-CHUNK_ROWS = 100_000
+CHUNK_ROWS = 20_000
 _DIGEST_BYTES = 16
 _IDS = ("id", "trace_id", "key")
 _KEY = ("partition", "id", "revision")

@@ -88,8 +88,7 @@ class Codec:
             try:
                 reader = self._reader(schema_id, topic)
             except SchemaError as error:
-                reason = "wrong_record" if isinstance(error, _WrongRecord) else "unknown_schema"
-                rejects += [Reject(row, reason, str(error), schema_id) for row in rows]
+                rejects += [Reject(row, _REASONS.get(type(error), "unknown_schema"), str(error), schema_id) for row in rows]
                 continue
             batch, good, bad = _decode(reader.shape, values, rows)
             rejects += [Reject(row, "bad_record", error, schema_id) for row, error in bad.items()]
@@ -108,22 +107,36 @@ class _WrongRecord(SchemaError):
     """Raised for a record that its topic does not carry."""
 
 
+class _Incompatible(SchemaError):
+    """Raised for a writer's schema that ours cannot read."""
+
+
+_REASONS: Mapping[type[SchemaError], str] = {_WrongRecord: "wrong_record", _Incompatible: "incompatible_schema"}
+
+
 def _reader_of(document: Mapping[str, Any], topic: str) -> _Reader:
     allowed = topics.BY_NAME[topic].records
     if document["name"] not in allowed:
         raise _WrongRecord(f"record was {document['name']}; allowed in {topic}: {', '.join(allowed)}")
-    shape = Shape.of(document)
+    try:
+        shape = Shape.of(document)
+    except SchemaError as error:
+        raise _Incompatible(f"{document['name']}: {error}") from error
     own = {field["name"]: field for field in schemas.schema(shape.name)["fields"]}
     columns, sources = [], []
     for field in schemas.topic_fields(topic):
         name, kind = field["name"], schemas.arrow_type(field["type"])
         columns.append(pa.field(name, kind))
-        if name not in own or name not in shape.fields:
-            sources.append(pa.scalar(own.get(name, {}).get("default"), kind))
+        if name not in own:
+            sources.append(pa.scalar(None, kind))
+        elif name not in shape.fields:
+            if "default" not in own[name]:
+                raise _Incompatible(f"{shape.name}.{name} is not written and has no default")
+            sources.append(pa.scalar(own[name]["default"], kind))
         elif shape.columns.field(name).type == kind:
             sources.append(shape.position(name))
         else:
-            raise SchemaError(f"{shape.name}.{name} was written as {shape.columns.field(name).type}; allowed: {kind}")
+            raise _Incompatible(f"{shape.name}.{name} was written as {shape.columns.field(name).type}; allowed: {kind}")
     return _Reader(shape, pa.schema(columns), tuple(sources))
 
 

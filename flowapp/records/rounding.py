@@ -48,7 +48,7 @@ def round_array(values: npt.ArrayLike, decimals: int) -> Floats:
     x = np.asarray(values, np.float64)
     scale = float(10**decimals)
     magnitude = np.abs(x)
-    small = magnitude * scale < _WHOLE
+    small = magnitude < _WHOLE / scale
     work = np.where(small, magnitude, 0.0)
     product = work * scale
     shifted = work * _SPLIT

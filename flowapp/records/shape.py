@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ HEADER_BYTES = 5
 SMALL_BATCH_ROWS = 1000
 INT64, STRING = pa.int64(), pa.string()
 _WIDTHS = {pa.float64(): 8, pa.float32(): 4, pa.bool_(): 1}
+# fastavro names the stream it reads from, which differs from run to run.
+_ADDRESS = re.compile(r" from <[^>]*>")
 _NO_OFFSETS = np.zeros(1, np.int32)
 _HEADER = ({"name": "_magic", "type": "boolean"}, {"name": "_schema_id", "type": "float"})
 _HEADER_ARROW = [pa.field("_magic", pa.bool_(), nullable=False), pa.field("_schema_id", pa.float32(), nullable=False)]
@@ -86,7 +89,8 @@ class Shape:
         try:
             row = fastavro.schemaless_reader(stream, self.parsed, None)
         except (EOFError, ValueError, IndexError, OverflowError, MemoryError) as error:
-            raise DecodeError(f"{self.name}: {str(error) or type(error).__name__}") from error
+            words = _ADDRESS.sub("", str(error)) or type(error).__name__
+            raise DecodeError(f"{self.name}: {words}") from error
         left = len(value) - stream.tell()
         if left:
             raise DecodeError(f"{self.name}: {left} bytes after the end of the record")
