@@ -16,12 +16,8 @@ from flowapp.watch import Watch, json_line, provenance, silence_text, text_line
 
 
 def packet(**values: Any) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for name, kind in schemas.frame_schema("FlowPacket").items():
-        row[name] = {pl.String: "", pl.Boolean: False, pl.Int64: 0, pl.Float64: 0.0}.get(kind.base_type(), [])
-            type(kind) if not isinstance(kind, type) else kind, []
-        )
-    return row | values
+    blank: dict[Any, Any] = {pl.String: "", pl.Boolean: False, pl.Int64: 0, pl.Float64: 0.0}
+    return {name: blank.get(kind.base_type(), []) for name, kind in schemas.frame_schema("FlowPacket").items()} | values
 
 
 A_PACKET = packet(
