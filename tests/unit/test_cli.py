@@ -14,7 +14,7 @@ from flowapp.errors import BrokerUnavailable, FlowError, SettingError
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def command(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A command `probe` whose module does what the test puts into `module.behave`."""
     module: Any = ModuleType("tests.probe_command")
 
@@ -42,7 +42,7 @@ def behave(module: Any, result: int | BaseException | None) -> list[Any]:
     return seen
 
 
-def test_a_command_gets_its_arguments_and_gives_its_exit_code(command: ModuleType) -> None:
+def test_a_command_gets_its_arguments_and_gives_its_exit_code(command: Any) -> None:
     seen = behave(command, 5)
     assert cli.main(["probe", "--count", "3"]) == 5
     assert seen[0].count == 3
@@ -60,7 +60,7 @@ def test_a_command_gets_its_arguments_and_gives_its_exit_code(command: ModuleTyp
     ],
 )
 def test_errors_of_ours_are_one_line_and_tell_whether_to_try_again(
-    command: ModuleType, error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+    command: Any, error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     behave(command, error)
     assert cli.main(["probe"]) == code
@@ -69,7 +69,7 @@ def test_errors_of_ours_are_one_line_and_tell_whether_to_try_again(
     assert said.err == (f"flow: {error}\n" if isinstance(error, FlowError) else "")
 
 
-def test_a_bug_is_not_hidden(command: ModuleType) -> None:
+def test_a_bug_is_not_hidden(command: Any) -> None:
     behave(command, ValueError("bug"))
     with pytest.raises(ValueError, match="bug"):
         cli.main(["probe"])
