@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Columns = TypeVar("Columns", bound=DataclassInstance)
 
+ROLL_BITS, WIDE, NARROW = 64, 16, 8
+
 _MASK = (1 << 64) - 1
 _GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _SHIFTS = (30, 27, 31)
@@ -56,6 +58,9 @@ class Stream(IntEnum):
     EQUITY_PRINT = 19
     EQUITY_QUOTE = 20
     DARK = 21
+    EQUITY_PLACE = 22
+    CANCELLED = 23
+    UNDERLYING = 24
 
 
 class Dice:
@@ -79,12 +84,34 @@ class Dice:
 
     def one(self, stream: Stream, counter: int = 0) -> int:
         """Return one number, 63 bits."""
-        return int(bits(self.roll(stream, np.array([counter], dtype=np.int64)), 0, 63)[0])
+        return int(self.roll(stream, np.array([counter], dtype=np.int64))[0] >> np.uint64(1))
 
 
-def bits(rolls: Rolls, shift: int, width: int) -> Ints:
-    """Cut `width` bits out of each roll."""
-    return ((rolls >> np.uint64(shift)) & np.uint64((1 << width) - 1)).astype(np.int64)
+class Cut:
+    """Hand out the bits of rolls as small numbers, each bit once."""
+
+    def __init__(self, rolls: Rolls) -> None:
+        self._rolls, self._used = rolls, 0
+
+    def below(self, bound: int | Ints, width: int = WIDE) -> Ints:
+        """Return 0 .. bound - 1, evenly to one part in 2^width."""
+        return (self._take(width) * bound) >> width
+
+    def share(self) -> Floats:
+        """Return [0, 1) in steps of 2^-16."""
+        return self._take(WIDE) / (1 << WIDE)
+
+    def flip(self) -> Flags:
+        """Return even odds."""
+        heads: Flags = self._take(1) == 1
+        return heads
+
+    def _take(self, width: int) -> Ints:
+        if self._used + width > ROLL_BITS:
+            raise ValueError(f"a roll has {ROLL_BITS} bits, asked for {self._used + width}")
+        taken = (self._rolls >> np.uint64(self._used)) & np.uint64((1 << width) - 1)
+        self._used += width
+        return taken.astype(np.int64)
 
 
 def unit(rolls: Rolls) -> Floats:

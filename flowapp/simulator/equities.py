@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowapp.simulator import market
-from flowapp.simulator.dice import Dice, Flags, Ints, Rolls, Stream, below, bits, joined, pick
+from flowapp.simulator.dice import NARROW, Cut, Dice, Flags, Ints, Rolls, Stream, below, joined, pick
 from flowapp.simulator.scenarios import DARK_STEPS, EQUITY_PLACEMENT, EQUITY_VENUES, REPORTING_FACILITIES, EquityPlan, Placement
 from flowapp.simulator.schedule import TICK_MS
 from flowapp.simulator.symbols import PER_MILLE, choose
@@ -100,33 +100,41 @@ class EquityFlow:
         symbol = choose(below(self._dice.roll(Stream.EQUITY_SYMBOL, number), PER_MILLE), number + self._walk)
         ts = self._offset(Stream.OFFSET, number + _DARK_WALK, number // self.lit_per_tick)
         low, high = self._plan.lit_size
-        size = low + bits(draws, 8, 16) % (high - low + 1)
+        cut = Cut(draws)
+        size = low + cut.below(high - low + 1)
         rounded = np.maximum(size // ROUND_LOT * ROUND_LOT, ROUND_LOT)
-        size = np.where(bits(draws, 24, 8) % PER_CENT < ROUNDED_PER_CENT, rounded, size)
-        off_exchange = bits(draws, 32, 8) % self._plan.off_exchange_modulus == 0
+        size = np.where(cut.below(PER_CENT) < ROUNDED_PER_CENT, rounded, size)
+        off_exchange = cut.below(self._plan.off_exchange_modulus) == 0
         step = np.full(len(ts), NONE, dtype=np.int64)
         return self._prints(
-            ts, symbol, pick(EQUITY_PLACEMENT, draws), size, off_exchange, step, self._dice.roll(Stream.EQUITY_QUOTE, number)
+            ts,
+            symbol,
+            pick(EQUITY_PLACEMENT, self._dice.roll(Stream.EQUITY_PLACE, number)),
+            size,
+            off_exchange,
+            step,
+            self._dice.roll(Stream.EQUITY_QUOTE, number),
         )
 
-    def quotes(self, ts: Ints, symbol: Ints, draws: Rolls) -> EquityQuotes:
+    def quotes(self, ts: Ints, symbol: Ints, cut: Cut) -> EquityQuotes:
         """Quote symbols at times."""
         quotes = market.equity_quotes(symbol, market.price_after(symbol, self._paths.move(symbol, ts - self._start_ts)))
-        sizes = [(1 + bits(draws, shift, 8) % QUOTE_LOTS) * ROUND_LOT for shift in (0, 8)]
-        venues = [bits(draws, shift, 8) % len(EQUITY_VENUES) for shift in (16, 24)]
+        sizes = [(1 + cut.below(QUOTE_LOTS, NARROW)) * ROUND_LOT for _ in range(2)]
+        venues = [cut.below(len(EQUITY_VENUES), NARROW) for _ in range(2)]
         return EquityQuotes(ts, symbol, quotes.bid, quotes.ask, sizes[0], sizes[1], venues[0], venues[1])
 
     def _offset(self, stream: Stream, key: Ints, tick: Ints) -> Ints:
-        offset = FIRST_OFFSET_MS + bits(self._dice.roll(stream, key), 20, 30) % (LAST_OFFSET_MS - FIRST_OFFSET_MS)
+        offset = FIRST_OFFSET_MS + Cut(self._dice.roll(stream, key)).below(LAST_OFFSET_MS - FIRST_OFFSET_MS)
         return self._start_ts + tick * TICK_MS + offset
 
     def _prints(
         self, ts: Ints, symbol: Ints, place: Ints, size: Ints, off_exchange: Flags, step: Ints, draws: Rolls
     ) -> tuple[EquityPrints, EquityQuotes]:
-        quotes = self.quotes(ts - QUOTE_LEAD_MS, symbol, draws)
-        venue = np.where(off_exchange, NONE, bits(draws, 32, 8) % len(EQUITY_VENUES))
-        facility = np.where(off_exchange, bits(draws, 40, 8) % len(REPORTING_FACILITIES), NONE)
-        timed = off_exchange & ((step >= 0) | (bits(draws, 48, 8) % UNTIMED_REPORT_ONE_IN > 0))
+        cut = Cut(draws)
+        quotes = self.quotes(ts - QUOTE_LEAD_MS, symbol, cut)
+        venue = np.where(off_exchange, NONE, cut.below(len(EQUITY_VENUES), NARROW))
+        facility = np.where(off_exchange, cut.below(len(REPORTING_FACILITIES), NARROW), NONE)
+        timed = off_exchange & ((step >= 0) | (cut.below(UNTIMED_REPORT_ONE_IN, NARROW) > 0))
         exec_ts = np.where(timed, ts - EXECUTION_LEAD_MS, NONE)
         return EquityPrints(ts, symbol, _price(place, quotes), size, venue, facility, exec_ts, step), quotes
 

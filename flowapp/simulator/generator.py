@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from flowapp.simulator import frames
-from flowapp.simulator.dice import Dice, Ints, Stream, joined
+from flowapp.simulator.dice import Cut, Dice, Ints, Stream, joined
 from flowapp.simulator.equities import EquityFlow, EquityPrints, EquityQuotes
 from flowapp.simulator.market import Paths
 from flowapp.simulator.orders import Orders
@@ -156,8 +156,8 @@ class Market:
         words = np.concatenate((flow.prints.word[fresh], np.full(len(shown), _CANCEL, dtype=np.int64)))
         equity_prints, equity_quotes = self._equities.events(first, first + count)
         run = np.flatnonzero(flow.runs.ts >= begin)
-        draws = self._dice.roll(Stream.EQUITY_QUOTE, flow.runs.slot[run])
-        underlyings = self._equities.quotes(flow.runs.ts[run] - UNDERLYING_LEAD_MS, flow.runs.symbol[run], draws)
+        cut = Cut(self._dice.roll(Stream.UNDERLYING, flow.runs.slot[run]))
+        underlyings = self._equities.quotes(flow.runs.ts[run] - UNDERLYING_LEAD_MS, flow.runs.symbol[run], cut)
         equity_quotes = joined(equity_quotes, underlyings)
         ts = {
             EQUITY_QUOTE: equity_quotes.ts,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowapp.simulator.dice import Dice, Flags, Floats, Ints, Rolls, Stream, unit
+from flowapp.simulator.dice import Dice, Flags, Floats, Ints, Stream, unit
 from flowapp.simulator.symbols import BASES, IS_HOT, IS_NICKEL, SPY, VOLATILITIES
 
 CENTS = 100
@@ -122,12 +122,11 @@ def price_tick(symbol: Ints, cents: Ints) -> Ints:
     return np.where(IS_NICKEL[symbol], np.where(above, DIME, NICKEL), pennies).astype(np.int64)
 
 
-def option_quotes(symbol: Ints, value: Floats, calm: Flags, rolls: Rolls) -> Quotes:
-    """Quote options of these values, on their price increments."""
+def option_quotes(symbol: Ints, value: Floats, calm: Flags, noise: Floats) -> Quotes:
+    """Quote options of these values, on their price increments; `noise` in [0, 1) widens the spread."""
     cents = np.rint(value * CENTS).astype(np.int64)
     tick = price_tick(symbol, cents)
-    noise = SPREAD_NOISE_LOW + SPREAD_NOISE_RANGE * unit(rolls)
-    wished = value * CENTS * SPREAD_SHARE * noise * np.where(calm, 1.0, UNCALM_SPREAD_FACTOR)
+    wished = value * CENTS * SPREAD_SHARE * (SPREAD_NOISE_LOW + SPREAD_NOISE_RANGE * noise) * np.where(calm, 1.0, UNCALM_SPREAD_FACTOR)
     least = np.where(tick == PENNY, LEAST_SPREAD_PENNIES, LEAST_SPREAD_NICKELS)
     ticks = np.maximum(np.ceil(wished / tick).astype(np.int64), least)
     bid = np.maximum((cents - ticks * tick // 2) // tick, 1) * tick

@@ -8,7 +8,7 @@ import numpy as np
 
 from flowapp.simulator import market
 from flowapp.simulator.calendar import CHOSEN, DAILY_CLASS, DAY_MS, EXPIRY_WEIGHTS, NEXT, WEEKLY_CLASS, Sessions
-from flowapp.simulator.dice import Dice, Flags, Floats, Ints, Stream, below, bits, pick, unit
+from flowapp.simulator.dice import Cut, Dice, Flags, Floats, Ints, Stream, below, pick, unit
 from flowapp.simulator.scenarios import (
     CONDITION_WORDS,
     FAR_MONEYNESS,
@@ -110,7 +110,7 @@ class Orders:
     def _symbols(self, burst: Ints) -> Ints:
         draws = self._dice.roll(Stream.SYMBOL, burst)
         symbol = choose(below(draws, PER_MILLE), burst + self._walk)
-        return np.where(bits(draws, 40, 20) % PER_MILLE < self._hot_per_mille, SPY, symbol)
+        return np.where(Cut(draws).below(PER_MILLE) < self._hot_per_mille, SPY, symbol)
 
     def _sizes(self, burst: Ints, scenario: Ints, dollars_per_share: Floats) -> Ints:
         draws = self._dice.roll(Stream.SIZE, burst)
@@ -127,7 +127,7 @@ class Orders:
             return Legs(ts, ts, ts, none, np.zeros(0), ts, ts, none)
         near, later = self._expiries(burst, symbol, first_ts)
         right = self._rights[scenario]
-        is_call = np.where(right >= 0, right == 1, bits(self._dice.roll(Stream.RIGHT, burst), 0, 1) == 1)
+        is_call = np.where(right >= 0, right == 1, Cut(self._dice.roll(Stream.RIGHT, burst)).flip())
         strike = self._strikes(burst, symbol, scenario, first_ts, near, is_call)
         run = np.repeat(np.arange(len(ts), dtype=np.int64), leg_count)
         number = np.arange(len(run), dtype=np.int64) - np.repeat(np.cumsum(leg_count) - leg_count, leg_count)

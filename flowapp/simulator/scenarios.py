@@ -105,7 +105,7 @@ _FIREHOSE = (
 )
 
 COMMON = (
-    Scenario("bid_hit", 6, None, (1, 2), (9_000, 35_000), (2, 8, 25, 45, 20), rests=True),
+    Scenario("bid_hit", 12, None, (1, 2), (9_000, 35_000), (2, 8, 25, 45, 20), rests=True),
     Scenario("package", 8, None, (1, 1), (8_000, 80_000), (0, 25, 50, 25, 0), ("MULTI_LEG",), package=True),
     Scenario("auction", 4, None, (1, 3), (5_000, 40_000), (0, 25, 50, 25, 0), ("AUCTION",)),
     Scenario("cross", 2, None, (1, 1), (20_000, 120_000), (0, 10, 80, 10, 0), ("CROSS",)),
