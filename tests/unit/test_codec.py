@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import threading
 from collections.abc import Mapping
 from functools import cache
@@ -63,7 +62,12 @@ def oracle_decode(name: str, value: bytes) -> Any:
 
 
 def comparable(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: "NaN" if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+    """Return a row in which NaN equals NaN."""
+
+    def plain(value: Any) -> Any:
+        return [plain(item) for item in value] if isinstance(value, list) else "NaN" if value != value else value
+
+    return {key: plain(value) for key, value in row.items()}
 
 
 def frame_of(name: str, rows: list[dict[str, Any]]) -> pl.DataFrame:
