@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +17,10 @@ from typing import Protocol
 
 from flowapp.embedded import manifest
 from flowapp.embedded.locks import FileLock
-from flowapp.embedded.pins import Artifact, Component
-from flowapp.embedded.progress import Progress
-from flowapp.errors import DownloadError
+from flowapp.embedded.pins import KAFKA, REGISTRY, Artifact, Component
+from flowapp.embedded.progress import Progress, for_stream
+from flowapp.errors import DownloadError, FlowError
+from flowapp.settings import Settings
 
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 1.0
@@ -198,3 +200,25 @@ def _missing_text(component: Component, artifact: Artifact, root: Path, reason: 
         f"arrived is kept. Without a network, copy {root} from another machine, or use an existing broker and registry: "
         f"set KAFKA_BOOTSTRAP_SERVERS=host:port and SCHEMA_REGISTRY_URL=http://host:port"
     )
+
+
+def needed(settings: Settings) -> list[Component]:
+    """Return the components whose part is not external."""
+    return [KAFKA] * settings.embedded_broker + [REGISTRY] * settings.embedded_registry
+
+
+def main() -> int:
+    """Fetch what the settings' stack needs."""
+    try:
+        settings = Settings.load()
+        downloader = Downloader(settings.home, for_stream())
+        for component in needed(settings):
+            downloader.ensure(component)
+    except FlowError as error:
+        print(f"flow: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
