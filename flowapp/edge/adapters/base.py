@@ -7,7 +7,15 @@ Adapters are pure readers: they neither wait, nor join, nor judge. Every frame h
     feed_ts_ns   Int64?   event time, ns UTC, when the feed has it
     trace_id     String   raw id (see records.identity)
 
-A quote delivered with its trade stands in the trade's `q_*` columns (`q_ts` null when there is none).
+A quote delivered with its trade stands in the trade's `q_*` columns (`q_ts` null when there is none; `q_ts` with a null
+bid or ask: the feed says that there was no two-sided market). A quote with a null bid or ask likewise ends the last one.
+
+An adapter may also have these attributes:
+
+    live      bool   it follows the wall clock and yields an empty chunk when nothing came for a while (default: false)
+    ordered   bool   `n` tells which of a quote and a trade of the same time came first (default: true)
+    source    str    name of what it reads, for dead letters (default: the feed's name)
+    digest    str    first 8 hexadecimal digits of the source's sha256, for a restartable one (default: none)
 """
 
 from __future__ import annotations
@@ -18,12 +26,13 @@ from typing import Protocol
 
 import polars as pl
 
-_EVENT = {"n": pl.Int64, "source_ts": pl.Int64, "feed_ts_ns": pl.Int64, "trace_id": pl.String}
-_WITH_TRADE = {
+_Columns = dict[str, pl.DataType | type[pl.DataType]]
+_EVENT: _Columns = {"n": pl.Int64, "source_ts": pl.Int64, "feed_ts_ns": pl.Int64, "trace_id": pl.String}
+_WITH_TRADE: _Columns = {
     "q_ts": pl.Int64, "q_ts_ns": pl.Int64, "q_bid": pl.Float64, "q_ask": pl.Float64, "q_bid_size": pl.Int64, "q_ask_size": pl.Int64,
     "q_bid_venue": pl.String, "q_ask_venue": pl.String,
 }  # fmt: skip
-_QUOTE = {
+_QUOTE: _Columns = {
     "bid": pl.Float64, "ask": pl.Float64, "bid_size": pl.Int64, "ask_size": pl.Int64, "bid_venue": pl.String, "ask_venue": pl.String,
     "quote_source": pl.String,
 }  # fmt: skip
@@ -57,7 +66,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Events of one feed; every event of it with source_ts <= `upto_ts` has now been delivered."""
+    """Events of one feed; every event of it with source_ts <= `upto_ts` has now been delivered.
+
+    `opens`: the first event begins another recording, so that a leap in time from its predecessor means nothing.
+    """
 
     upto_ts: int
     option_trades: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=OPTION_TRADES))
@@ -65,6 +77,7 @@ class Chunk:
     equity_trades: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EQUITY_TRADES))
     equity_quotes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EQUITY_QUOTES))
     refusals: tuple[Refusal, ...] = ()
+    opens: bool = False
 
 
 class Adapter(Protocol):
