@@ -49,6 +49,13 @@ class NoWeb(BootStrategy):  # type: ignore[misc]
     enable_web = False
 
 
+class PlainWorker(faust.Worker):  # type: ignore[misc]
+    """Faust's worker process without its progress spinner, for which every library would log at DEBUG."""
+
+    def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
+        self.spinner = None
+
+
 class FlowApp(faust.App):  # type: ignore[misc]
     """A Faust app whose agents are folds, each driven by a runner."""
 
@@ -204,6 +211,7 @@ def create_app(settings: Settings, codec: Codec, on_step: Step = no_step) -> Flo
         store="bulk://",
         datadir=state_directory(settings),
         TableManager=BulkTableManager,
+        Worker=PlainWorker,
         logging_config=logging_config(f"worker-{settings.worker_id}"),
         worker_redirect_stdouts=False,
         web_enabled=False,

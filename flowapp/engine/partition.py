@@ -41,9 +41,7 @@ class Partition:
 
     def __init__(self, bootstrap: str, namespace: str, fold: Fold, partition: int, directory: Path, on_step: Step = no_step) -> None:
         self.fold = fold
-        self.place = Place(
-            fold.name, topics.full_name(namespace, fold.input_topic), partition, topics.changelog_name(namespace, fold.name)
-        )
+        self.place = Place(fold.name, topics.full_name(namespace, fold.input_topic), partition, topics.changelog_name(namespace, fold.name))
         self._bootstrap = bootstrap
         self._directory = directory
         self._transactional_id = transactional_id(topics.app_id(namespace), fold.name, partition)

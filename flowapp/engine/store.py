@@ -43,6 +43,7 @@ class Store(SerializedStore):  # type: ignore[misc]
         raise NotImplementedError("rows are read and written through the fold's state")
 
     _get = _set = _del = _iterkeys = _itervalues = _iteritems = _size = _contains = _clear = _rows
+    backup_partition = restore_backup = _rows
 
 
 class NoRecovery(Recovery):  # type: ignore[misc]
@@ -52,14 +53,20 @@ class NoRecovery(Recovery):  # type: ignore[misc]
         return False
 
     async def _build_highwaters(self, consumer: Any, tps: Iterable[TP], destination: Any, title: str) -> None:
-        destination.clear()
-        destination.update(dict.fromkeys(tps, 0))
+        _set_zero(destination, tps)
 
     async def _build_offsets(self, consumer: Any, tps: Iterable[TP], destination: Any, title: str) -> None:
-        destination.update(dict.fromkeys(tps, 0))
+        _set_zero(destination, tps)
 
     async def _seek_offsets(self, consumer: Any, tps: Iterable[TP], offsets: Any, title: str) -> None:
         """Nothing: changelog partitions stay paused."""
+
+
+def _set_zero(destination: Any, tps: Iterable[TP]) -> None:
+    # A Counter's `update` adds to what is there, which may be None.
+    destination.clear()
+    for tp in tps:
+        destination[tp] = 0
 
 
 class BulkTableManager(TableManager):  # type: ignore[misc]

@@ -67,7 +67,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = self._ensure_consumer()
         assignment = self.assignment()
         try:
-            await consumer.commit({tp: (offset, "") for tp, offset in offsets.items() if tp in assignment})
+            await consumer.commit({driver.ensure_aiokafka_TP(tp): (offset, "") for tp, offset in offsets.items() if tp in assignment})
         except KafkaError as error:
             # Group offsets only show lag, so neither a broker that is away nor a rebalance is a reason to stop.
             self.log.info("offsets not committed: %s", error)
@@ -104,6 +104,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def seek_to_committed(self) -> Mapping[TP, int]:
         positions: Mapping[TP, int] = self.app.next_offsets()
         await self.seek_wait(positions)
+        for tp, offset in positions.items():
+            self._acked[tp].append(offset - 1)
         return positions
 
     def acknowledge(self, tp: TP, offset: int) -> None:
@@ -119,6 +121,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         highest = max(acked, default=None)
         acked.clear()
         return None if highest is None else highest + 1
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        return offset > 0
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: Faust's own watch reckons in messages acknowledged one by one; lag is a metric here."""
