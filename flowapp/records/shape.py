@@ -27,6 +27,7 @@ from flowapp.records import schemas
 
 HEADER_BYTES = 5
 SMALL_BATCH_ROWS = 1000
+ENCODE_ROWS = 50_000  # the library's offsets are 32-bit: two gigabytes at most in one call
 INT64, STRING = pa.int64(), pa.string()
 _WIDTHS = {pa.float64(): 8, pa.float32(): 4, pa.bool_(): 1}
 # fastavro names the stream it reads from, which differs from run to run.
@@ -100,9 +101,12 @@ class Shape:
         """Encode rows of this shape's columns as framed values."""
         if not self.columnar:
             return [self.encode_row(row, schema_id) for row in batch.to_pylist()]
-        header = _header_columns(schema_id, batch.num_rows)
-        framed = pa.RecordBatch.from_arrays([*header, *batch.columns], schema=self.framed_columns)
-        values: list[bytes] = pyruhvro.serialize_record_batch(framed, self.framed_text, 1)[0].to_pylist()
+        values: list[bytes] = []
+        for start in range(0, batch.num_rows, ENCODE_ROWS):
+            part = batch.slice(start, ENCODE_ROWS)
+            header = _header_columns(schema_id, part.num_rows)
+            framed = pa.RecordBatch.from_arrays([*header, *part.columns], schema=self.framed_columns)
+            values += pyruhvro.serialize_record_batch(framed, self.framed_text, 1)[0].to_pylist()
         return values
 
     def encode_row(self, row: Mapping[str, Any], schema_id: int) -> bytes:

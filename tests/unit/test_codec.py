@@ -19,7 +19,7 @@ from flowapp.errors import RegistryUnavailable, SchemaError
 from flowapp.records import schemas
 from flowapp.records.codec import Codec, Reject
 from flowapp.records.registry import MemoryRegistry
-from flowapp.records.shape import Shape, datum_bytes, frame_header
+from flowapp.records.shape import ENCODE_ROWS, Shape, datum_bytes, frame_header
 
 NAMES = schemas.names()
 LONGS = st.one_of(st.sampled_from([0, -1, 1, 63, 64, -64, -65, 2**31, -(2**31), 2**63 - 1, -(2**63)]), st.integers(-(2**63), 2**63 - 1))
@@ -149,6 +149,14 @@ def test_bytes_of_any_kind_are_read_alike_alone_and_in_a_batch(data: st.DataObje
     assert [reject.error for reject in alone.rejects] == [reject.error for reject in together.rejects]
     assert together.frame["seq"].to_list()[:: together.frame.height - 1] == [0, 2]
     assert alone.frame.drop("_row").equals(together.frame.filter(pl.col("_row") == 1).drop("_row"))
+
+
+def test_more_rows_than_one_call_takes_are_written_in_order(codec: Codec) -> None:
+    count = ENCODE_ROWS + 3
+    frame = pl.DataFrame({"w": range(count), "seq": range(count), "feed": "f", "run": "r"})
+    values = codec.encode("Tick", frame)
+    assert len(values) == count
+    assert codec.decode(topics.OPTIONS_PRINTS, values).frame.select(frame.columns).equals(frame)
 
 
 def test_prints_and_ticks_come_out_in_the_order_in_which_they_stand(codec: Codec) -> None:
