@@ -1,7 +1,7 @@
 """Trading days of the US exchanges and the expiries they list.
 
 The generator needs days that are plausible for any year, so they follow from rules (holidays of the New York Stock
-Exchange); special closings and early closes are not known here.
+Exchange) and the few special closings since 2000; early closes are not known here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ NEW_YORK = ZoneInfo("America/New_York")
 OPEN, CLOSE = time(9, 30), time(16, 0)
 MONDAY, THURSDAY, FRIDAY, SATURDAY, SUNDAY = 0, 3, 4, 5, 6
 FIRST_JUNETEENTH, FIRST_KING_DAY = 2022, 1998
-DAY_MS = 86_400_000
+SPECIAL_CLOSINGS = frozenset({date(2012, 10, 29), date(2012, 10, 30), date(2018, 12, 5), date(2025, 1, 9)})
+MS_PER_SECOND, DAY_MS, WEEK_DAYS = 1000, 86_400_000, 7
 LAST_TRADE_BEFORE_CLOSE_MS = 60_000
 THIRD_WEEK_FIRST_DAY = 15
 
@@ -37,7 +38,7 @@ def _observed(day: date) -> date:
 
 def _nth(year: int, month: int, weekday: int, nth: int) -> date:
     first = date(year, month, 1)
-    return first + timedelta((weekday - first.weekday()) % 7 + 7 * (nth - 1))
+    return first + timedelta((weekday - first.weekday()) % WEEK_DAYS + WEEK_DAYS * (nth - 1))
 
 
 def _easter(year: int) -> date:
@@ -53,7 +54,7 @@ def _easter(year: int) -> date:
 @lru_cache(maxsize=64)
 def holidays(year: int) -> frozenset[date]:
     """Return the exchange holidays of a year."""
-    last_monday_of_may = _nth(year, 6, MONDAY, 1) - timedelta(7)
+    last_monday_of_may = _nth(year, 6, MONDAY, 1) - timedelta(WEEK_DAYS)
     days = {
         _easter(year) - timedelta(2),
         _nth(year, 2, MONDAY, 3),
@@ -69,7 +70,7 @@ def holidays(year: int) -> frozenset[date]:
         days.add(_nth(year, 1, MONDAY, 3))
     if year >= FIRST_JUNETEENTH:
         days.add(_observed(date(year, 6, 19)))
-    return frozenset(days)
+    return frozenset(days | {day for day in SPECIAL_CLOSINGS if day.year == year})
 
 
 def is_trading_day(day: date) -> bool:
@@ -93,9 +94,9 @@ def _listed_week_end(day: date) -> date:
 
 def _weekly_from(day: date, monthly: bool) -> date:
     """Return the first weekly, or monthly, expiry on or after a day."""
-    friday = day + timedelta((FRIDAY - day.weekday()) % 7)
-    while _listed_week_end(friday) < day or (monthly and not THIRD_WEEK_FIRST_DAY <= friday.day < THIRD_WEEK_FIRST_DAY + 7):
-        friday += timedelta(7)
+    friday = day + timedelta((FRIDAY - day.weekday()) % WEEK_DAYS)
+    while _listed_week_end(friday) < day or (monthly and not THIRD_WEEK_FIRST_DAY <= friday.day < THIRD_WEEK_FIRST_DAY + WEEK_DAYS):
+        friday += timedelta(WEEK_DAYS)
     return _listed_week_end(friday)
 
 
@@ -124,7 +125,7 @@ def _number(day: date) -> int:
 @lru_cache(maxsize=256)
 def _session_ms(day: date) -> tuple[int, int]:
     bounds = (datetime.combine(day, moment, NEW_YORK) for moment in (OPEN, CLOSE))
-    opened, closed = (int(bound.timestamp()) * 1000 for bound in bounds)
+    opened, closed = (int(bound.timestamp()) * MS_PER_SECOND for bound in bounds)
     return opened, closed
 
 
@@ -140,7 +141,7 @@ class Sessions:
     @classmethod
     def covering(cls, first_ts: int, last_ts: int) -> Sessions:
         """Find the sessions for times from `first_ts` to `last_ts`, ms UTC."""
-        day = trading_day_from(datetime.fromtimestamp(first_ts // 1000, UTC).astimezone(NEW_YORK).date())
+        day = trading_day_from(datetime.fromtimestamp(first_ts // MS_PER_SECOND, UTC).astimezone(NEW_YORK).date())
         days = [day]
         while _session_ms(days[-1])[1] - LAST_TRADE_BEFORE_CLOSE_MS <= last_ts:
             days.append(trading_day_from(days[-1] + timedelta(1)))

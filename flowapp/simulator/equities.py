@@ -96,25 +96,17 @@ class EquityFlow:
     def _lit(self, first_tick: int, end_tick: int) -> tuple[EquityPrints, EquityQuotes]:
         """Return the other prints; one in `off_exchange_modulus` is off exchange."""
         number = np.arange(first_tick * self.lit_per_tick, end_tick * self.lit_per_tick, dtype=np.int64)
-        draws = self._dice.roll(Stream.EQUITY_PRINT, number)
         symbol = choose(below(self._dice.roll(Stream.EQUITY_SYMBOL, number), PER_MILLE), number + self._walk)
         ts = self._offset(Stream.OFFSET, number + _DARK_WALK, number // self.lit_per_tick)
         low, high = self._plan.lit_size
-        cut = Cut(draws)
+        cut = Cut(self._dice.roll(Stream.EQUITY_PRINT, number))
+        place = pick(EQUITY_PLACEMENT, self._dice.roll(Stream.EQUITY_PLACE, number))
         size = low + cut.below(high - low + 1)
         rounded = np.maximum(size // ROUND_LOT * ROUND_LOT, ROUND_LOT)
         size = np.where(cut.below(PER_CENT) < ROUNDED_PER_CENT, rounded, size)
         off_exchange = cut.below(self._plan.off_exchange_modulus) == 0
         step = np.full(len(ts), NONE, dtype=np.int64)
-        return self._prints(
-            ts,
-            symbol,
-            pick(EQUITY_PLACEMENT, self._dice.roll(Stream.EQUITY_PLACE, number)),
-            size,
-            off_exchange,
-            step,
-            self._dice.roll(Stream.EQUITY_QUOTE, number),
-        )
+        return self._prints(ts, symbol, place, size, off_exchange, step, self._dice.roll(Stream.EQUITY_QUOTE, number))
 
     def quotes(self, ts: Ints, symbol: Ints, cut: Cut) -> EquityQuotes:
         """Quote symbols at times."""

@@ -92,21 +92,24 @@ class Market:
         self._options = OptionFlow(dice, Orders(dice, paths, profile, self._schedule, start_ts, hot_share), profile)
         self._equities = EquityFlow(dice, paths, PROFILES[equities_profile].equities, start_ts, self.rate / profile.rate)
         self._scenarios = pl.Series([scenario.name for scenario in profile.scenarios])
-        most_prints = max(*(s.prints[1] for s in profile.scenarios), *(len(legs) for legs in PACKAGES.values()))
-        most_events = (math.ceil(slots_per_tick) + _MARGIN_SLOTS) * (
-            2 * most_prints + 2 + CANCEL_LAG_TICKS
-        ) + 2 * self._equities.most_per_tick
-        self._stride = 10 ** math.ceil(math.log10(most_events))
+        self._stride = 10 ** math.ceil(math.log10(self._most_events(profile)))
         self._prefixes = {
             kind: f"synthetic-{seed}-{options_profile if kind in (OPTION_QUOTE, OPTION_PRINT) else equities_profile}-{word}-"
             for kind, word in KINDS.items()
         }
 
+    def _most_events(self, profile: Profile) -> int:
+        """Return a bound on the events of a tick: numbers leave room for that many."""
+        slots = math.ceil(self._schedule.slots_per_tick) + _MARGIN_SLOTS
+        prints = max(*(s.prints[1] for s in profile.scenarios), *(len(legs) for legs in PACKAGES.values()))
+        with_quotes, underlying_quote, cancels = 2 * prints, 1, 1 + CANCEL_LAG_TICKS
+        return slots * (with_quotes + underlying_quote + cancels) + 2 * self._equities.most_per_tick
+
     @property
     def events_per_tick(self) -> float:
         """Expected number of events of a tick, of all kinds."""
-        runs = self._schedule.slots_per_tick
-        return 2 * self.rate + runs + 2 * self._equities.most_per_tick
+        underlying_quotes = self._schedule.slots_per_tick
+        return 2 * self.rate + underlying_quotes + 2 * self._equities.most_per_tick
 
     def ticks(self, first: int, count: int) -> Tape:
         """Return the events of ticks `first` to `first + count - 1`, in feed order."""

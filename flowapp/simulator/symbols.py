@@ -72,9 +72,10 @@ IS_HOT = np.array([symbol in HOT_PER_MILLE for symbol in SYMBOLS])
 IS_NICKEL = np.array([value % NICKEL_ONE_IN == 0 for value in _HASHES]) & ~IS_HOT
 TAPE = pl.Series("tape", [SPY_TAPE if index == SPY else TAPES[value % len(TAPES)] for index, value in enumerate(_HASHES)])
 
-# Strike step, dollars: SPY's, and for the others by price base (reference 17.3).
-STRIKE_STEPS: Floats = np.where(BASES >= 200, 10.0, np.where(BASES >= 100, 5.0, 2.5))
-STRIKE_STEPS[SPY] = 1.0
+# Strike step, dollars: SPY's, and of the others by price base (reference 17.3).
+SPY_STRIKE_STEP, STRIKE_STEP_BY_BASE = 1.0, ((200.0, 10.0), (100.0, 5.0), (0.0, 2.5))
+STRIKE_STEPS: Floats = np.array([next(step for least, step in STRIKE_STEP_BY_BASE if base >= least) for base in BASES])
+STRIKE_STEPS[SPY] = SPY_STRIKE_STEP
 
 _HOT_INDEXES: Ints = np.array([INDEX[symbol] for symbol in HOT_PER_MILLE], dtype=np.int64)
 _HOT_BOUNDS: Ints = np.cumsum(list(HOT_PER_MILLE.values()), dtype=np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 
 from flowapp.edge.adapters.base import EQUITY_QUOTES, EQUITY_TRADES, OPTION_QUOTES, OPTION_TRADES, Chunk
@@ -62,14 +63,15 @@ class SyntheticAdapter:
             (tape.equity_quotes, EQUITY_QUOTES, self._equities),
         )
         kinds = [_complete(frame, schema) if on else pl.DataFrame(schema=schema) for frame, schema, on in wanted]
+        bounds = np.array([*range(tape.from_ts + self._slice_ms - 1, tape.upto_ts, self._slice_ms), tape.upto_ts])
+        ends = [np.searchsorted(frame["source_ts"].to_numpy(), bounds, side="right").tolist() for frame in kinds]
         starts = [0] * len(kinds)
-        for upto_ts in [*range(tape.from_ts + self._slice_ms - 1, tape.upto_ts, self._slice_ms), tape.upto_ts]:
-            ends = [int(frame["source_ts"].search_sorted(upto_ts, side="right")) for frame in kinds]
+        for upto_ts, *stops in zip(bounds.tolist(), *ends, strict=True):
             option_trades, option_quotes, equity_trades, equity_quotes = (
-                frame.slice(start, end - start) for frame, start, end in zip(kinds, starts, ends, strict=True)
+                frame.slice(start, stop - start) for frame, start, stop in zip(kinds, starts, stops, strict=True)
             )
             yield Chunk(upto_ts, option_trades, option_quotes, equity_trades, equity_quotes)
-            starts = ends
+            starts = stops
 
 
 def asked_rate(settings: Settings) -> float | None:
