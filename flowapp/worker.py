@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+import click
 import faust
 from faust.app.base import BootStrategy
+from faust.cli.base import cli
 from faust.types import TP
 
 from flowapp import logs, runs, topic_admin, topics
@@ -154,6 +156,15 @@ class FlowApp(faust.App):  # type: ignore[misc]
             return await asyncio.get_running_loop().run_in_executor(None, call)
         except Exception as error:
             end_process(error)
+
+
+def _allow_loop_option(command: click.Command | None) -> None:
+    # Faust reads -L from the whole command line when it is imported, but lets it stand only before `worker`.
+    if command is not None and all("-L" not in option.opts for option in command.params):
+        command.params.append(click.Option(["-L", "--loop"], expose_value=False, help="Event loop implementation to use."))
+
+
+_allow_loop_option(cli.commands.get("worker"))
 
 
 def patiently(call: Callable[[], T]) -> T:

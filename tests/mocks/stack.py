@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Worker:
         self.log_path = settings.home / f"{settings.namespace}-worker-{number}.log"
         self._log = self.log_path.open("ab")
         self._begins = self.log_path.stat().st_size
-        command = [sys.executable, "-m", "faust", "-q", "-A", "tests.mocks.worker", "-L", "uvloop", "worker", "--without-web"]
+        command = [sys.executable, "-m", "faust", "-q", "-A", "tests.mocks.worker", "worker", "-L", "uvloop", "--without-web"]
         environ = {**os.environ, **settings.environment(), "WORKER_ID": str(number), "FLOW_NAMESPACE": settings.namespace, **environment}
         self.process = subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL)
 
@@ -207,7 +208,10 @@ class Stack:
         """Wait until everything in the raw topics is applied and checkpointed."""
         for agent in self.agents:
             ends = self.ends(agent)
-            eventually(lambda agent=agent, ends=ends: self.committed(agent) == ends, seconds, f"{agent} being applied up to {ends}")
+            eventually(partial(self._reached, agent, ends), seconds, f"agent {agent}'s position {ends}")
+
+    def _reached(self, agent: str, ends: list[int]) -> bool:
+        return self.committed(agent) == ends
 
     def positions(self, agent: str = "options") -> list[Position | None]:
         """Return the committed position row of each partition."""
@@ -279,7 +283,7 @@ def _by_partition(frame: pl.DataFrame | None, codec: TallyCodec) -> dict[int, li
     if frame is None:
         return {}
     return {
-        int(key[0]): codec.encode("", part)  # type: ignore[arg-type]
+        int(key[0]): codec.encode("", part)
         for key, part in frame.partition_by("partition", as_dict=True, maintain_order=True).items()
     }
 
