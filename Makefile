@@ -31,7 +31,6 @@ test: lint fetch
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 format: $(STAMP)
