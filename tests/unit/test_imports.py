@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "flowapp"
 COMMON = ("flowapp.errors", "flowapp.topics", "flowapp.settings")
 CORE_LIBRARIES = frozenset({"polars", "numpy", "msgspec"})
-ENTRY_POINTS = frozenset({"flowapp.cli", "flowapp.worker", "flowapp"})
+ENTRY_POINTS = frozenset({"flowapp.cli", "flowapp.worker", "flowapp", "flowapp.bench.nothing"})
 
 
 @dataclass(frozen=True)
