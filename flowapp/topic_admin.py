@@ -15,6 +15,7 @@ from flowapp.errors import BrokerUnavailable, NamespaceError
 from flowapp.settings import Settings
 
 ADMIN_TIMEOUT_SECONDS = 30.0
+METADATA_TIMEOUT_SECONDS = 10.0
 GONE_SECONDS = 30.0
 POLL_SECONDS = 0.1
 # Event time of any year is accepted: by default a broker refuses what lies more than an hour ahead.
@@ -117,12 +118,7 @@ def partition_counts(client: AdminClient, settings: Settings) -> dict[str, int]:
     Raises:
         BrokerUnavailable: the broker does not answer.
     """
-    try:
-        metadata = client.list_topics(timeout=ADMIN_TIMEOUT_SECONDS)
-    except KafkaException as error:
-        reason = error.args[0].str()
-        raise BrokerUnavailable(f"no broker answered on {settings.bootstrap}: {reason}; start one with: flow up --only infra") from error
-    return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
+    return {name: len(topic.partitions) for name, topic in _metadata(client, settings).topics.items() if topic.error is None}
 
 
 def cluster_id(client: AdminClient, settings: Settings) -> str:
@@ -131,10 +127,15 @@ def cluster_id(client: AdminClient, settings: Settings) -> str:
     Raises:
         BrokerUnavailable: the broker does not answer.
     """
+    return str(_metadata(client, settings).cluster_id)
+
+
+def _metadata(client: AdminClient, settings: Settings) -> Any:
     try:
-        return str(client.list_topics(timeout=ADMIN_TIMEOUT_SECONDS).cluster_id)
+        return client.list_topics(timeout=METADATA_TIMEOUT_SECONDS)
     except KafkaException as error:
-        raise BrokerUnavailable(f"no broker answered on {settings.bootstrap}: {error.args[0].str()}") from error
+        reason = error.args[0].str()
+        raise BrokerUnavailable(f"no broker answered on {settings.bootstrap}: {reason}; start one with: flow up --only infra") from error
 
 
 def wait_for(client: AdminClient, settings: Settings, names: Iterable[str], present: bool = True) -> None:

@@ -84,7 +84,7 @@ def test_nothing_creates_a_topic_by_asking_for_it(fresh: Settings) -> None:
 
 
 def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topic_admin, "ADMIN_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(topic_admin, "METADATA_TIMEOUT_SECONDS", 1.0)
     settings = Settings(kafka_bootstrap_servers="127.0.0.1:1")
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
         topic_admin.create(settings)
