@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from flowapp.errors import FoldError
+
 MICRO = 1_000_000
 STANDARD_MULTIPLIER = 100
 """Deliverable shares of an unadjusted contract; stands in where the multiplier is unknown."""
@@ -28,6 +30,14 @@ def dollars(micro: Integers) -> Floats:
     return micro / float(MICRO)
 
 
-def may_overflow(values: Integers) -> bool:
-    """Tell whether a sum over some of these non-negative values could leave 64 bits."""
-    return bool(values.size) and int(values.max()) * values.size > _INT64_MAX
+def check_sums(values: Integers, starts: Integers) -> None:
+    """Refuse non-negative values whose sum over a group would leave 64 bits.
+
+    Raises:
+        FoldError: names the sum.
+    """
+    if not values.size or int(values.max()) * values.size <= _INT64_MAX:
+        return
+    largest = max(np.add.reduceat(values.astype(object), starts))
+    if largest > _INT64_MAX:
+        raise FoldError(f"premium of a cluster was {largest / MICRO:.6g} dollars; allowed: at most {_INT64_MAX / MICRO:.6g}")

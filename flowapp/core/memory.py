@@ -1,0 +1,208 @@
+"""What the options fold remembers of a partition, decoded; every part of it can be loaded from state rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from flowapp.core import prints, tail
+from flowapp.core.fold import State
+from flowapp.core.money import STANDARD_MULTIPLIER, check_sums, dollars
+from flowapp.core.placement import AA, BB, MID, MISSING, A, B
+from flowapp.core.rules import OptionRules
+from flowapp.core.signal import PASS_MASK, SignalInput, verdict
+from flowapp.core.tail import Tail, load_tail
+
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+HEAD = b"head"
+NEVER = -(2**62)
+"""Before the first tick."""
+COUNTERS = ("prints", "ignored", "cancels", "excluded", "late", "clusters", "late_clusters", "passed", "packets", "signal_prints")
+
+
+class Head(msgspec.Struct, array_like=True):
+    """Where a partition stands: last tick, last seq of each run, minutes with rows for cancels, counts since the log's start."""
+
+    last_w: int = NEVER
+    last_tick_offset: int = -1
+    runs: list[tuple[str, int]] = []
+    kept: list[tuple[int, int]] = []
+    counts: list[int] = []
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a verdict looks at, one value per cluster; of a print its own share."""
+
+    flags: Integers
+    micro: Integers
+    alert_size: Integers
+    alert_micro: Integers
+    bought: Integers
+    sold: Integers
+
+    @classmethod
+    def of_prints(cls, flags: Integers, size: Integers, micro: Integers) -> Sums:
+        alert = (flags & prints.ALERT) != 0
+        side, placed = flags >> prints.SIDE_SHIFT & prints.SIDE_MASK, (flags & prints.PLACED) != 0
+        bought, sold = placed & ((side == AA) | (side == A)), placed & ((side == B) | (side == BB))
+        return cls(flags, micro, size * alert, micro * alert, size * bought, size * sold)
+
+    @property
+    def columns(self) -> tuple[Integers, ...]:
+        return self.flags, self.micro, self.alert_size, self.alert_micro, self.bought, self.sold
+
+    def then(self, later: Sums) -> Sums:
+        return Sums(*(np.concatenate(pair) for pair in zip(self.columns, later.columns, strict=True)))
+
+    def take(self, places: Integers | Flags) -> Sums:
+        return Sums(*(column[places] for column in self.columns))
+
+    def by_cluster(self, order: Integers, starts: Integers) -> Sums:
+        """Sum up rows by cluster.
+
+        Raises:
+            FoldError: a cluster's premium does not fit into 64 bits.
+        """
+        flags, *numbers = (column[order] for column in self.columns)
+        check_sums(self.micro[order], starts)
+        return Sums(np.bitwise_or.reduceat(flags, starts), *(np.add.reduceat(column, starts) for column in numbers))
+
+
+@dataclass(frozen=True)
+class Open:
+    """Open clusters: their names, contracts by process-local number, bounds, and sums so far."""
+
+    name: Integers
+    contract: Integers
+    start_ts: Integers
+    end_ts: Integers
+    late: Flags
+    sums: Sums
+
+    def take(self, places: Integers | Flags) -> Open:
+        return Open(
+            self.name[places], self.contract[places], self.start_ts[places], self.end_ts[places], self.late[places], self.sums.take(places)
+        )
+
+
+@dataclass(frozen=True)
+class Going:
+    """Closed clusters that go on: held until decided, then candidates for a while."""
+
+    name: Integers
+    end_ts: Integers
+    late: Flags
+    mask: npt.NDArray[np.uint32]
+    parent: Flags
+
+    def take(self, places: Integers | Flags) -> Going:
+        return Going(self.name[places], self.end_ts[places], self.late[places], self.mask[places], self.parent[places])
+
+    def then(self, later: Going) -> Going:
+        mine = (self.name, self.end_ts, self.late, self.mask, self.parent)
+        others = (later.name, later.end_ts, later.late, later.mask, later.parent)
+        return Going(*(np.concatenate(pair) for pair in zip(mine, others, strict=True)))
+
+
+NO_SUMS = Sums(*(np.zeros(0, np.int64) for _ in range(6)))
+NONE_OPEN = Open(*(np.zeros(0, np.int64) for _ in range(4)), np.zeros(0, np.bool_), NO_SUMS)
+NONE_GOING = Going(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0, np.uint32), np.zeros(0, np.bool_))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Decoded state of a partition. `held` waits for its decision, `candidates` have been decided."""
+
+    head: Head
+    tail: Tail = field(default_factory=Tail.empty)
+    open: Open = NONE_OPEN
+    held: Going = NONE_GOING
+    candidates: Going = NONE_GOING
+
+
+def judge_clusters(rules: OptionRules, clusters: Open) -> Going:
+    """Return those closed clusters that go on: a member passed, or under the parent verdict the cluster itself passes."""
+    flags = clusters.sums.flags
+    mask = (flags >> prints.REASON_SHIFT & prints.REASON_MASK).astype(np.uint32)
+    member_passed = (flags & prints.PASS) != 0
+    asked = np.flatnonzero(~member_passed) if rules.rules.cluster_every_print else np.zeros(0, np.int64)
+    if asked.size:
+        mask[asked] = parent_masks(rules, clusters.sums.take(asked))
+    goes = member_passed.copy()
+    goes[asked] = (mask[asked] & PASS_MASK) != 0
+    return Going(clusters.name[goes], clusters.end_ts[goes], clusters.late[goes], mask[goes], ~member_passed[goes])
+
+
+def parent_masks(rules: OptionRules, sums: Sums) -> npt.NDArray[np.uint32]:
+    """Ask the signal decision of whole clusters."""
+    shares = 1 if rules.rules.premium_in_dollars else STANDARD_MULTIPLIER
+    placed = (sums.flags & prints.PLACED) != 0
+    side = np.where(sums.bought > sums.sold, A, np.where(sums.sold > sums.bought, B, np.where(placed, MID, MISSING)))
+    frame = pl.DataFrame(
+        {
+            "notional": dollars(sums.alert_micro) * shares,
+            "side": side,
+            "size": sums.alert_size,
+            "is_etf": (sums.flags & prints.ETF) != 0,
+            "is_sweep": (sums.flags & prints.SWEEP) != 0,
+        }
+    )
+    of = SignalInput(*(pl.col(name) for name in ("notional", "side", "size", "is_etf", "is_sweep")))
+    return (
+        frame.select((verdict(rules.thresholds, of) & pl.repeat(2**32 - 1, pl.len(), dtype=pl.UInt32)).alias("mask")).to_series().to_numpy()
+    )
+
+
+def load(state: State, rules: OptionRules) -> Memory:
+    """Read what is open, held or candidate."""
+    row = state.get(HEAD)
+    if row is None:
+        return Memory(Head())
+    head = msgspec.msgpack.decode(row, type=Head)
+    rows = load_tail(chunk for _, chunk in state.scan(tail.PREFIX))
+    if not len(rows):
+        return Memory(head, rows)
+    clusters = _clusters(rows)
+    newest = _newest_of_contract(clusters)
+    closed = np.where(clusters.late, clusters.name < head.last_tick_offset, ~newest | (head.last_w >= clusters.start_ts + rules.window_ms))
+    going = judge_clusters(rules, clusters.take(closed & ~clusters.late))
+    waits = going.end_ts + 2 * rules.window_ms > head.last_w
+    stays = ~waits & (going.end_ts + 3 * rules.window_ms > head.last_w)
+    return Memory(head, rows, clusters.take(~closed), going.take(waits), going.take(stays))
+
+
+def _clusters(rows: Tail) -> Open:
+    """Take the clusters of a tail that still have their opening print."""
+    numbers = rows.numbers
+    mine = np.flatnonzero(numbers[tail.CLUSTER] >= numbers[tail.OFFSET, 0])
+    order = mine[np.argsort(numbers[tail.CLUSTER, mine], kind="stable")]
+    names = numbers[tail.CLUSTER, order]
+    starts = np.flatnonzero(np.diff(names, prepend=-1))
+    first = order[starts]
+    flags, ts = numbers[tail.FLAGS], numbers[tail.SOURCE_TS]
+    contract = prints.CONTRACTS.numbers(rows.texts["option_contract_id"].gather(first))
+    sums = Sums.of_prints(flags, numbers[tail.SIZE], numbers[tail.MICRO]).by_cluster(order, starts)
+    late = (flags[first] & prints.LATE_CLUSTER) != 0
+    return Open(names[starts], contract, ts[first], np.maximum.reduceat(ts[order], starts), late, sums)
+
+
+def _newest_of_contract(clusters: Open) -> Flags:
+    """Tell which clusters are their contract's latest; clusters ascend by name."""
+    newest = np.zeros(clusters.name.size, np.bool_)
+    regular = np.flatnonzero(~clusters.late)
+    _, from_end = np.unique(clusters.contract[regular][::-1], return_index=True)
+    newest[regular[::-1][from_end]] = True
+    return newest
+
+
+def with_counts(head: Head, added: dict[str, int]) -> list[int]:
+    """Add to the counters."""
+    counts = head.counts or [0] * len(COUNTERS)
+    return [count + added.get(name, 0) for count, name in zip(counts, COUNTERS, strict=True)]
