@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import socket
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 import click
 import faust
+import faust.cli.worker  # registers the command that `_allow_loop_option` extends
 from faust.app.base import BootStrategy
 from faust.cli.base import cli
 from faust.types import TP
@@ -39,6 +41,7 @@ REQUEST_SECONDS = 40.0
 MAX_POLL_RECORDS = 20_000
 PARTITION_FETCH_BYTES = 2 << 20
 BUFFERED_RUNS = 64
+GC_THRESHOLD = 100_000
 RETRY_SECONDS = 2.0
 
 T = TypeVar("T")
@@ -134,6 +137,10 @@ class FlowApp(faust.App):  # type: ignore[misc]
         await super().on_first_start()
 
     def _prepare(self) -> None:
+        # Records come in tens of thousands; at the default threshold the collector takes longer than parsing them.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 50, 100)
         self._lock = StateLock(state_directory(self.settings))
         self.metrics.serve(self.settings.metrics_port)
         patiently(lambda: runs.Pins.check_or_write(self.settings))
