@@ -109,11 +109,13 @@ class Downloader:
         partial.mkdir(parents=True, exist_ok=True)
         self._salvage(component, folder, partial)
         self.progress.start(f"{component.name} {component.version}, {len(component.artifacts)} file(s)", component.size_bytes)
+        complete = False
         try:
             for artifact in component.artifacts:
                 self._fetch(component, artifact, partial)
+            complete = True
         finally:
-            self.progress.finish()
+            self.progress.finish(complete)
         content = _unpack(partial / component.artifacts[0].file_name, partial / "content") if component.unpack else partial
         manifest.write(content, _pins(component))
         shutil.rmtree(folder, ignore_errors=True)
@@ -195,11 +197,19 @@ def _unpack(archive: Path, folder: Path) -> Path:
 
 def _missing_text(component: Component, artifact: Artifact, root: Path, reason: Exception | None) -> str:
     return (
-        f"{component.name} {component.version} is not in {root} and {artifact.coordinate} ({artifact.size_bytes} bytes) "
-        f"could not be downloaded after {ATTEMPTS} attempts: {reason}. It is needed once, from any Maven Central mirror; what has "
-        f"arrived is kept. Without a network, copy {root} from another machine, or use an existing broker and registry: "
+        f"{component.name} {component.version} is not in {root} and {artifact.coordinate} ({artifact.size_bytes} bytes) could not "
+        f"be downloaded after {ATTEMPTS} attempts: {_short(reason)}. It is needed once; what has arrived is kept. "
+        f"Without a network, copy {root} from another machine, or use an existing broker and registry: "
         f"set KAFKA_BOOTSTRAP_SERVERS=host:port and SCHEMA_REGISTRY_URL=http://host:port"
     )
+
+
+def _short(reason: Exception | None) -> str:
+    """Return what went wrong without the layers of the HTTP library around it."""
+    response = getattr(reason, "response", None)
+    if response is not None:
+        return f"the repository answered {response.status_code}"
+    return str(reason).rsplit(": ", 1)[-1].strip("'\")( ") or type(reason).__name__
 
 
 def needed(settings: Settings) -> list[Component]:

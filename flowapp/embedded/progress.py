@@ -17,7 +17,7 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None: ...
 
-    def finish(self) -> None: ...
+    def finish(self, complete: bool) -> None: ...
 
 
 class LineProgress:
@@ -41,8 +41,8 @@ class LineProgress:
     def note(self, text: str) -> None:
         print(text, file=self.out, flush=True)
 
-    def finish(self) -> None:
-        self.note(f"  {self.title}: ready")
+    def finish(self, complete: bool) -> None:
+        self.note(f"  {self.title}: {'ready' if complete else 'not complete'}")
 
 
 class BarProgress:
@@ -67,7 +67,7 @@ class BarProgress:
     def note(self, text: str) -> None:
         self.bar.console.print(text, highlight=False)
 
-    def finish(self) -> None:
+    def finish(self, complete: bool) -> None:
         self.bar.stop()
 
 

@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from flowapp.embedded import pins
 from flowapp.embedded.download import ATTEMPTS, Downloader
 from flowapp.embedded.pins import Artifact, Component
-from flowapp.embedded.progress import LineProgress
+from flowapp.embedded.progress import LineProgress, for_stream
 from flowapp.errors import DownloadError
 
+UNREACHABLE = ConnectionError("network is unreachable")
 ONE, TWO = b"one" * 50_000, b"two" * 70_000
 
 
@@ -27,15 +29,15 @@ def pin(name: str, content: bytes, ending: str = "") -> Artifact:
 class MemorySource:
     """Serves bytes by artifact name; `cut` ends the first answers early, `resumes` False ignores offsets."""
 
-    def __init__(self, contents: dict[str, bytes], cut: int = 0, resumes: bool = True, down: bool = False) -> None:
-        self.contents, self.cut, self.resumes, self.down = contents, cut, resumes, down
+    def __init__(self, contents: dict[str, bytes], cut: int = 0, resumes: bool = True, error: Exception | None = None) -> None:
+        self.contents, self.cut, self.resumes, self.error = contents, cut, resumes, error
         self.asked: list[tuple[str, int]] = []
 
     def read(self, artifact: Artifact, offset: int) -> tuple[int, Iterator[bytes]]:
         name = artifact.parts[1]
         self.asked.append((name, offset))
-        if self.down:
-            raise ConnectionError("network is unreachable")
+        if self.error is not None:
+            raise self.error
         start = offset if self.resumes else 0
         content = self.contents[name][start:]
         if self.cut:
@@ -62,7 +64,7 @@ def test_a_component_is_fetched_once_and_needs_no_network_afterwards(tmp_path: P
     assert folder == tmp_path / "components" / "thing-1.0"
     assert (folder / "a-1.0.jar").read_bytes() == ONE
     assert (folder / "b-1.0.jar").read_bytes() == TWO
-    offline = MemorySource({}, down=True)
+    offline = MemorySource({}, error=UNREACHABLE)
     assert make(tmp_path, offline).ensure(COMPONENT) == folder
     assert offline.asked == []
     assert not (tmp_path / "components" / ".partial" / "thing-1.0").exists()
@@ -114,10 +116,24 @@ def test_bytes_that_are_not_the_pinned_ones_are_never_used(tmp_path: Path) -> No
 
 def test_without_a_network_the_error_names_what_is_missing_and_the_way_without(tmp_path: Path) -> None:
     with pytest.raises(DownloadError) as caught:
-        make(tmp_path, MemorySource({}, down=True)).ensure(COMPONENT)
+        make(tmp_path, MemorySource({}, error=UNREACHABLE)).ensure(COMPONENT)
     text = str(caught.value)
     for word in ("thing 1.0", "org.test:a:1.0", "unreachable", str(tmp_path), "KAFKA_BOOTSTRAP_SERVERS=", "SCHEMA_REGISTRY_URL="):
         assert word in text
+
+
+def test_an_error_of_the_http_library_is_shortened_to_what_went_wrong(tmp_path: Path) -> None:
+    refused = requests.ConnectionError(
+        "Pool(host='h'): Max retries exceeded (Caused by ProxyError('x', Error(\"y: [Errno 111] Connection refused\")))"
+    )
+    answer = requests.Response()
+    answer.status_code = 404
+    missing = requests.HTTPError("404 for url: http://h", response=answer)
+    for error, words in ((refused, "attempts: [Errno 111] Connection refused. It"), (missing, "attempts: the repository answered 404. It")):
+        source = MemorySource({}, error=error)
+        with pytest.raises(DownloadError) as caught:
+            make(tmp_path, source).ensure(COMPONENT)
+        assert words in str(caught.value)
 
 
 def test_a_cached_file_that_shrank_is_fetched_again_and_the_others_are_kept(tmp_path: Path) -> None:
@@ -178,7 +194,7 @@ def test_progress_in_plain_lines_tells_title_and_tenths() -> None:
     progress.start("thing 1.0", 3 << 20)
     for _ in range(3):
         progress.advance(1 << 20)
-    progress.finish()
+    progress.finish(True)
     assert out.getvalue().splitlines() == [
         "downloading thing 1.0 (3 MB)",
         "  thing 1.0: 30 %",
@@ -186,6 +202,22 @@ def test_progress_in_plain_lines_tells_title_and_tenths() -> None:
         "  thing 1.0: 100 %",
         "  thing 1.0: ready",
     ]
+
+
+def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert isinstance(for_stream(io.StringIO()), LineProgress)
+    out = Terminal()
+    bar = for_stream(out)
+    bar.start("thing 1.0", 3 << 20)
+    bar.advance(3 << 20)
+    bar.note("a note")
+    bar.finish(True)
+    assert "thing 1.0" in out.getvalue()
+    assert "a note" in out.getvalue()
 
 
 @pytest.mark.parametrize("component", pins.ALL, ids=lambda component: component.name)
