@@ -134,7 +134,7 @@ class Broker:
             "num.network.threads": 2,
             "num.io.threads": 4,
         }
-        return "".join(f"{name}={value}\n" for name, value in values.items())
+        return "".join(f"{name}={_escaped(str(value))}\n" for name, value in values.items())
 
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -150,6 +150,11 @@ class Broker:
     def _java(self, *arguments: str) -> tuple[str, ...]:
         logging = f"-Dlog4j2.configurationFile={self.logging}"
         return java.command(HEAP_MEBIBYTES, logging, "-cp", f"{self.jars}/*", *arguments)
+
+
+def _escaped(value: str) -> str:
+    """Write a value as a Java properties file wants it, which is read as Latin-1."""
+    return "".join(char if char.isascii() else f"\\u{ord(char):04x}" for char in value.replace("\\", "\\\\"))
 
 
 def answering_cluster_id(bootstrap: str, seconds: float = METADATA_TIMEOUT_SECONDS) -> str | None:

@@ -55,7 +55,11 @@ class Reporter:
         self._file.close()
 
     def _show(self, record: Record) -> None:
-        print(record.to_text(), file=self._out, flush=True)
+        try:
+            print(record.to_text(), file=self._out, flush=True)
+        except OSError:
+            # The terminal is gone, and the parts must still be stopped in order; our log file has the line.
+            return
 
 
 @dataclass

@@ -42,6 +42,11 @@ def test_the_broker_creates_no_topic_by_itself_and_keeps_offsets_and_records(tmp
     assert int(values["message.max.bytes"]) == int(values["replica.fetch.max.bytes"]) == 8 << 20
 
 
+def test_a_home_with_foreign_letters_is_written_as_java_reads_it(tmp_path: Path) -> None:
+    values = properties(Broker(settings_in(tmp_path / "caf\u00e9 1"), tmp_path).configuration())
+    assert values["log.dirs"] == f"{tmp_path}/caf\\u00e9 1/broker/data"
+
+
 def test_the_broker_runs_small_and_can_log(tmp_path: Path) -> None:
     arguments = Broker(settings_in(tmp_path), tmp_path / "jars").command().arguments
     for flag in (
