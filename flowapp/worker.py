@@ -207,7 +207,12 @@ def logging_config(service: str) -> dict[str, Any]:
         "formatters": {"json": {"()": logs.JsonFormatter, "service": service}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": sys.stderr}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
-        "loggers": {"flowapp": {"level": "INFO"}},
+        "loggers": {
+            "flowapp": {"level": "INFO"},
+            # Faust logs its services' starts and stops under the modules of our subclasses.
+            "flowapp.engine.transport": {"level": "WARNING"},
+            "flowapp.engine.store": {"level": "WARNING"},
+        },
     }
 
 

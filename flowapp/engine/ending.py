@@ -7,9 +7,11 @@ import os
 import sys
 from typing import NoReturn
 
-from flowapp.errors import FlowError
+from flowapp.errors import FlowError, NamespaceError, SettingError, StackError, StateError
 
-EXIT_FAILED, EXIT_REFUSED = 70, 78
+EXIT_FAILED = 1
+EXIT_REFUSED = 2  # starting again does not mend it; a supervisor relies on this
+REFUSALS = (StateError, NamespaceError, SettingError, StackError)
 
 log = logging.getLogger("flowapp.engine")
 
@@ -20,7 +22,7 @@ def end_process(reason: str | BaseException, code: int | None = None) -> NoRetur
     Anything milder lets the stream framework restart an agent, or acknowledge what failed.
     """
     if code is None:
-        code = EXIT_REFUSED if isinstance(reason, FlowError) else EXIT_FAILED
+        code = EXIT_REFUSED if isinstance(reason, REFUSALS) else EXIT_FAILED
     unexpected = isinstance(reason, BaseException) and not isinstance(reason, FlowError)
     text = f"{type(reason).__name__}: {reason}" if unexpected else str(reason)
     log.critical(text, exc_info=reason if isinstance(reason, BaseException) and unexpected else None)

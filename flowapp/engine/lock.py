@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flowapp.errors import StateError
 
-LOCK_NAME = "lock"
+LOCK_NAME = "worker.lock"
 
 
 class StateLock:

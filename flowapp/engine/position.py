@@ -12,6 +12,8 @@ from flowapp.errors import ConfigChanged, StateError
 # Rows under this prefix belong to the engine; a fold neither sees nor writes them.
 RESERVED_PREFIX = b"__"
 POSITION_KEY = b"__position"
+# Version of a position row behind which there are no rows yet, as written by a seek.
+ANY_VERSION = -1
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -69,6 +71,8 @@ def check_fold(place: Place, position: Position, fold: Fold) -> bool:
         StateError: another state version wrote it.
         ConfigChanged: they differ, and records since the last checkpoint were sent under the old ones.
     """
+    if position.version == ANY_VERSION:
+        return False
     if position.version != fold.version:
         raise StateError(
             f"{place}: state of agent {place.agent} has version {position.version}, this program writes version {fold.version}; "

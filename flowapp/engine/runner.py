@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Protocol, TypeVar
 
 import polars as pl
@@ -125,9 +126,9 @@ class Runner:
     def _take_over(self, partitions: Iterable[int], generation: int) -> None:
         begun = time.perf_counter()
         opened = {number: self._new_partition(number) for number in sorted(partitions)}
-        same = list(self._pool.map(Partition.open, opened.values()))
+        same = list(self._pool.map(methodcaller("open"), opened.values()))
         self._hooks.configured([partition for partition, known in zip(opened.values(), same, strict=True) if not known])
-        list(self._pool.map(Partition.begin, opened.values()))
+        list(self._pool.map(methodcaller("begin"), opened.values()))
         rows = sum(partition.restored_rows for partition in opened.values())
         self._metrics.assignments.labels(self.fold.name).inc()
         self._metrics.restored_rows.labels(self.fold.name).inc(rows)
@@ -173,7 +174,7 @@ class Runner:
         self._hooks.room()
 
     def _drop(self) -> None:
-        list(self._pool.map(Partition.close, self._partitions.values()))
+        list(self._pool.map(methodcaller("close"), self._partitions.values()))
         self._partitions = {}
 
     # On the runner's thread

@@ -282,10 +282,7 @@ class Stack:
 def _by_partition(frame: pl.DataFrame | None, codec: TallyCodec) -> dict[int, list[bytes]]:
     if frame is None:
         return {}
-    return {
-        int(key[0]): codec.encode("", part)
-        for key, part in frame.partition_by("partition", as_dict=True, maintain_order=True).items()
-    }
+    return {int(key[0]): codec.encode("", part) for key, part in frame.partition_by("partition", as_dict=True, maintain_order=True).items()}
 
 
 def running(stack: Stack) -> Iterator[Stack]:
