@@ -20,6 +20,7 @@ from flowapp.settings import Settings
 from tests.conftest import NO_DOTENV, free_port_offset, new_home
 from tests.waiting import eventually
 
+ROOT = Path(__file__).parents[2]
 BOOT_SECONDS = 180.0
 PARTS = ("flowapp.core.options", "flowapp.edge.command", "flowapp.watch", "flowapp.worker")
 
@@ -38,12 +39,13 @@ whole = pytest.mark.skipif(bool(MISSING), reason=f"not built yet: {', '.join(MIS
 class Up:
     """A `flow up` in a process of its own, its output collected line by line."""
 
-    def __init__(self, settings: Settings, *arguments: str) -> None:
+    def __init__(self, settings: Settings, *arguments: str, command: tuple[str, ...] = (sys.executable, "-m", "flowapp.cli", "up")) -> None:
         self.settings = settings
         self.out: list[str] = []
         self.err: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flowapp.cli", "up", *arguments],
+            [*command, *arguments],
+            cwd=ROOT,
             env={**os.environ, **settings.environment(complete=True)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -79,7 +81,8 @@ class Up:
 
     def end(self, number: int = signal.SIGINT) -> int:
         if self.process.poll() is None:
-            self.process.send_signal(number)
+            # As a terminal does it: to everyone in the foreground.
+            os.killpg(self.process.pid, number)
         code = self.process.wait(120)
         for reader in self._readers:
             reader.join(10)
@@ -207,3 +210,15 @@ def test_services_run_on_an_infra_that_runs_already(settings: Settings, up: list
     assert services.end() == 0
     assert infra.process.poll() is None
     assert infra.end() == 0
+
+
+@whole
+@pytest.mark.skipif(not (ROOT / ".venv" / ".installed").exists(), reason="the checkout was not set up by make")
+def test_make_up_shows_packets_until_ctrl_c(settings: Settings, up: list[Up]) -> None:
+    stack = Up(settings, "up", "PROFILE=active", command=("make",))
+    up.append(stack)
+    stack.packets(1)
+    members = family(stack.process.pid)
+    stack.end()
+    assert not [process for process in members if process.is_running()]
+    assert "broker stopped" in "".join(stack.err)

@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # A command as the README shows it (options and arguments dropped): the test that runs it.
 RUN_BY = {
-    "make up": "tests/integration/test_stack.py::test_a_fresh_machine_shows_packets_survives_a_killed_worker_and_goes_on_after_ctrl_c",
+    "make up": "tests/integration/test_stack.py::test_make_up_shows_packets_until_ctrl_c",
     "make test": ".ci/run",
     "make bench": "tests/integration/test_bench.py",
     "flow up": "tests/integration/test_stack.py::test_a_fresh_machine_shows_packets_survives_a_killed_worker_and_goes_on_after_ctrl_c",
