@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 Ints = npt.NDArray[np.int64]
 
@@ -24,7 +25,7 @@ EXTRA_CLOSURES = frozenset({date(2012, 10, 29), date(2012, 10, 30), date(2018, 1
 
 # Classes of product by their hours.
 STOCK, STOCK_OPTION, LATE_ETF_OPTION, INDEX_OPTION, GLOBAL_INDEX_OPTION = range(5)
-SESSIONS = np.array(["regular", "pre", "post", "gth", "curb", "closed"], dtype=object)
+SESSIONS = pl.Series(["regular", "pre", "post", "gth", "curb", "closed"])
 REGULAR, PRE, POST, GTH, CURB, CLOSED = range(6)
 
 # Minutes after midnight.
@@ -143,13 +144,13 @@ def _day_facts(day_number: int) -> tuple[bool, bool, bool, int, str, str]:
     return is_trading_day(day), is_early_close(day), is_trading_day(tomorrow), rules, own, night
 
 
-def sessions(ts_ms: Ints, hours: Ints) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.object_]]:
+def sessions(ts_ms: Ints, hours: Ints) -> tuple[pl.Series, pl.Series]:
     """Return (trade date as ISO text, session) of each time, given its product's class of hours.
 
     What happens on a day without trading belongs to the next trading day; so does the evening of the global hours.
     """
     if ts_ms.size == 0:
-        return np.empty(0, object), np.empty(0, object)
+        return SESSIONS.clear(), SESSIONS.clear()
     utc_hours, hour_at = np.unique(ts_ms // HOUR_MS, return_inverse=True)
     local = ts_ms + np.array([_offset_ms(int(hour)) for hour in utc_hours], np.int64)[hour_at]
     days, day_at = np.unique(local // DAY_MS, return_inverse=True)
@@ -160,8 +161,8 @@ def sessions(ts_ms: Ints, hours: Ints) -> tuple[npt.NDArray[np.object_], npt.NDA
     night = (hours == GLOBAL_INDEX_OPTION) & tomorrow & (rules >= 2) & (minute >= GTH_OPEN_AT_NIGHT)
     codes = _session_codes(minute, hours, trading, early, rules)
     codes[night] = GTH
-    dates = np.array([fact[4] for fact in facts] + [fact[5] for fact in facts], dtype=object)
-    return dates[day_at + night * len(facts)], SESSIONS[codes]
+    dates = pl.Series([fact[4] for fact in facts] + [fact[5] for fact in facts])
+    return dates.gather(day_at + night * len(facts)), SESSIONS.gather(codes)
 
 
 def _session_codes(minute: Ints, hours: Ints, trading: npt.NDArray[np.bool_], early: npt.NDArray[np.bool_], rules: Ints) -> Ints:

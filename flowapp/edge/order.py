@@ -44,6 +44,12 @@ class Part:
     def size(self) -> int:
         return self.frame.height
 
+    def take(self, rows: Ints) -> Part:
+        """Return some rows, ascending."""
+        if rows.size == self.size:
+            return self
+        return Part(self.frame[rows], self.index[rows], self.effective[rows], self.suspect[rows], self.arrival[rows])
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -94,8 +100,6 @@ class Sequencer:
         """Take a chunk; `now_ms` is the wall clock, which counts for live feeds."""
         frames = [chunk.option_trades, chunk.option_quotes, chunk.equity_trades, chunk.equity_quotes]
         if any(frame.height for frame in frames):
-            if chunk.opens:
-                self._previous = NEVER
             self._hold(self._sequence(frames, now_ms))
         if self._live:
             self.upto_ts = max(self.upto_ts, now_ms - self._reorder_ms)

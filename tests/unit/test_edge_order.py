@@ -183,12 +183,13 @@ def test_a_time_far_ahead_of_its_predecessor_is_suspect_and_moves_no_tick() -> N
     assert max(ts for kind, ts, _ in entries[1] if kind == "tick") < base + 10_000
 
 
-def test_a_new_recording_may_begin_years_later() -> None:
-    sequencer = Sequencer()
-    sequencer.push(Chunk(1_381_240_800_000, trades([(0, 1_381_240_800_000)])))
-    sequencer.push(Chunk(1_900_000_000_000, trades([(1, 1_900_000_000_000)]), opens=True))
-    sequencer.end()
-    assert not release([sequencer]).parts[OPTION_TRADE].suspect.any()
+def test_another_file_may_begin_years_later() -> None:
+    first, second = Sequencer(), Sequencer()
+    first.push(Chunk(1_381_240_800_000, trades([(0, 1_381_240_800_000)])))
+    second.push(Chunk(1_900_000_000_000, trades([(0, 1_900_000_000_000)])))
+    first.end()
+    second.end()
+    assert not release([first, second]).parts[OPTION_TRADE].suspect.any()
 
 
 def test_two_feeds_merge_by_time_and_wait_for_each_other() -> None:

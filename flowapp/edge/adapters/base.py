@@ -15,7 +15,8 @@ An adapter may also have these attributes:
     live      bool   it follows the wall clock and yields an empty chunk when nothing came for a while (default: false)
     ordered   bool   `n` tells which of a quote and a trade of the same time came first (default: true)
     source    str    name of what it reads, for dead letters (default: the feed's name)
-    digest    str    first 8 hexadecimal digits of the source's sha256, for a restartable one (default: none)
+    digest    str    first 8 hexadecimal digits of a file's sha256 (default: none)
+    progress  float  share of a file that was delivered, 0 to 1 (default: unknown)
 """
 
 from __future__ import annotations
@@ -66,10 +67,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Events of one feed; every event of it with source_ts <= `upto_ts` has now been delivered.
-
-    `opens`: the first event begins another recording, so that a leap in time from its predecessor means nothing.
-    """
+    """Events of one feed; every event of it with source_ts <= `upto_ts` has now been delivered."""
 
     upto_ts: int
     option_trades: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=OPTION_TRADES))
@@ -77,7 +75,6 @@ class Chunk:
     equity_trades: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EQUITY_TRADES))
     equity_quotes: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EQUITY_QUOTES))
     refusals: tuple[Refusal, ...] = ()
-    opens: bool = False
 
 
 class Adapter(Protocol):
