@@ -22,6 +22,33 @@ METADATA_TIMEOUT_SECONDS = 3.0
 # A group that nobody joins for a week must find its offsets again: ten years.
 OFFSETS_RETENTION_MINUTES = 10 * 365 * 24 * 60
 
+FIXED_CONFIGURATION: Mapping[str, object] = {
+    "process.roles": "broker,controller",
+    "node.id": 1,
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "broker.session.timeout.ms": 3000,
+    "broker.heartbeat.interval.ms": 500,
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": 0,
+    "offsets.topic.replication.factor": 1,
+    "offsets.topic.num.partitions": 8,
+    "offsets.retention.minutes": OFFSETS_RETENTION_MINUTES,
+    "transaction.state.log.replication.factor": 1,
+    "transaction.state.log.min.isr": 1,
+    "transaction.state.log.num.partitions": 4,
+    "share.coordinator.state.topic.replication.factor": 1,
+    "share.coordinator.state.topic.min.isr": 1,
+    "message.max.bytes": MESSAGE_MAX_BYTES,
+    "replica.fetch.max.bytes": MESSAGE_MAX_BYTES,
+    "log.retention.ms": -1,
+    "log.retention.bytes": -1,
+    "log.cleaner.dedupe.buffer.size": CLEANER_BUFFER_BYTES,
+    "num.network.threads": 2,
+    "num.io.threads": 4,
+}
+
 LOG4J2 = """\
 status = error
 appender.console.type = Console
@@ -105,34 +132,11 @@ class Broker:
     def configuration(self) -> str:
         """Return the text of server.properties."""
         values: dict[str, object] = {
-            "process.roles": "broker,controller",
-            "node.id": 1,
             "controller.quorum.voters": f"1@{LOOPBACK}:{self.controller_port}",
             "listeners": f"PLAINTEXT://{LOOPBACK}:{self.port},CONTROLLER://{LOOPBACK}:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{self.port}",
-            "controller.listener.names": "CONTROLLER",
-            "inter.broker.listener.name": "PLAINTEXT",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": self.data,
-            "broker.session.timeout.ms": 3000,
-            "broker.heartbeat.interval.ms": 500,
-            "auto.create.topics.enable": "false",
-            "group.initial.rebalance.delay.ms": 0,
-            "offsets.topic.replication.factor": 1,
-            "offsets.topic.num.partitions": 8,
-            "offsets.retention.minutes": OFFSETS_RETENTION_MINUTES,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
-            "transaction.state.log.num.partitions": 4,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
-            "message.max.bytes": MESSAGE_MAX_BYTES,
-            "replica.fetch.max.bytes": MESSAGE_MAX_BYTES,
-            "log.retention.ms": -1,
-            "log.retention.bytes": -1,
-            "log.cleaner.dedupe.buffer.size": CLEANER_BUFFER_BYTES,
-            "num.network.threads": 2,
-            "num.io.threads": 4,
+            **FIXED_CONFIGURATION,
         }
         return "".join(f"{name}={_escaped(str(value))}\n" for name, value in values.items())
 
