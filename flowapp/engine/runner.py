@@ -132,7 +132,9 @@ class Runner:
         rows = sum(partition.restored_rows for partition in opened.values())
         self._metrics.assignments.labels(self.fold.name).inc()
         self._metrics.restored_rows.labels(self.fold.name).inc(rows)
-        log.info("agent %s owns partitions %s, %d rows restored in %.1f s", self.fold.name, list(opened), rows, time.perf_counter() - begun)
+        took = time.perf_counter() - begun
+        context = {"agent": self.fold.name, "partitions": list(opened), "rows": rows}
+        log.info("agent %s owns partitions %s, %d rows restored in %.1f s", *context.values(), took, extra={"context": context})
         with self._wake:
             self._partitions, self._generation, self._open, self._abandoned = opened, generation, True, False
             self._next_checkpoint = time.monotonic() + self._checkpoint_seconds

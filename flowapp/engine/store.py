@@ -74,6 +74,11 @@ class BulkTableManager(TableManager):  # type: ignore[misc]
 
     _recovery: Recovery | None
 
+    async def on_start(self) -> None:
+        # Faust sleeps a second here, so that tables may still be added.
+        await self._update_channels()
+        await self.recovery.start()
+
     @property
     def recovery(self) -> Recovery:
         if self._recovery is None:

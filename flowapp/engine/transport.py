@@ -94,6 +94,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._consumer.pause(*(tp for tp in self._consumer.assignment() if self.consumer._is_changelog_tp(tp)))
         await super().on_partitions_assigned(assigned, generation_id)
 
+    async def on_thread_stop(self) -> None:
+        # aiokafka lets a static member stay until its session ends, as after a crash; a clean stop leaves at once.
+        if self._consumer is not None:
+            self._consumer._coordinator._group_instance_id = None
+        await super().on_thread_stop()
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()
         assignment = self.assignment()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,13 @@ from typing import Any
 import polars as pl
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from flowapp import topics
+from flowapp import runs, topic_admin, topics
 from flowapp.core.fold import OFFSET, PARTITION, MemoryState, run
 from flowapp.engine.position import POSITION_KEY, Position, decode
 from flowapp.engine.producer import KafkaProducer
 from flowapp.records.codec import ROW, Codec
 from flowapp.records.registry import HttpRegistry
-from flowapp.settings import Settings
+from flowapp.settings import Settings, variable_table
 from tests.mocks.tally import OUTPUTS, TallyCodec, TallyFold, encode
 from tests.waiting import eventually
 
@@ -85,8 +87,13 @@ class Worker:
         self._log = self.log_path.open("ab")
         self._begins = self.log_path.stat().st_size
         command = [sys.executable, "-m", "faust", "-q", "-A", "tests.mocks.worker", "worker", "-L", "uvloop", "--without-web"]
-        environ = {**os.environ, **settings.environment(), "WORKER_ID": str(number), "FLOW_NAMESPACE": settings.namespace, **environment}
-        self.process = subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL)
+        ours = {variable for variable, *_ in variable_table()}
+        environ = {name: value for name, value in os.environ.items() if name not in ours}
+        environ |= {**settings.environment(), "WORKER_ID": str(number), "PYTHONPATH": str(REPOSITORY), **environment}
+        # Not in the repository: a developer's `.env` is not the test's.
+        self.process = subprocess.Popen(
+            command, cwd=settings.home, env=environ, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL
+        )
 
     @property
     def pid(self) -> int:
@@ -129,6 +136,11 @@ class Worker:
             raise AssertionError(f"the worker ended with {self.process.returncode}: {[line['msg'] for line in self.lines()][-3:]}")
         return sum("owns partitions" in line["msg"] for line in self.lines()) >= times
 
+    def owned(self, agent: str) -> list[int]:
+        """Return the partitions that this run took over last."""
+        taken = [line["context"]["partitions"] for line in self.lines() if line["context"].get("agent") == agent]
+        return list(taken[-1]) if taken else []
+
 
 class Stack:
     """A namespace under test."""
@@ -140,6 +152,8 @@ class Stack:
         self.workers: list[Worker] = []
         self._producer = KafkaProducer(settings.bootstrap)
         self._written: dict[str, int] = dict.fromkeys(agents, 0)
+        pins = runs.Pins.of(settings, runs.cluster_id(settings))
+        runs.KafkaRunLog(settings).write([{"key": runs.PIN_KEY, "kind": "pin", **asdict(pins)}])
 
     def topic(self, name: str) -> str:
         """Return a topic's full name."""
@@ -179,6 +193,10 @@ class Stack:
         worker = Worker(self.settings, number, MOCK_AGENTS=",".join(self.agents), **environment)
         self.workers.append(worker)
         return worker
+
+    def wipe_disk(self, number: int = 0) -> None:
+        """Delete a worker's state directory."""
+        shutil.rmtree(self.settings.home / self.settings.namespace / "state" / str(number))
 
     def close(self) -> None:
         """End what still runs."""
@@ -285,9 +303,21 @@ def _by_partition(frame: pl.DataFrame | None, codec: TallyCodec) -> dict[int, li
     return {int(key[0]): codec.encode("", part) for key, part in frame.partition_by("partition", as_dict=True, maintain_order=True).items()}
 
 
-def running(stack: Stack) -> Iterator[Stack]:
-    """Yield a stack and close it."""
+def namespaced(stack_settings: Settings, agents: Sequence[str] = ("options",), **overrides: object) -> Iterator[Stack]:
+    """Yield a stack in a namespace of its own, and end its workers.
+
+    The namespace stays: after a kill its group cannot be deleted for a while, and the broker goes with the test run.
+    """
+    name = f"engine{os.getpid()}_{next(_numbers)}"
+    settings = Settings.load(
+        stack_settings.environment(), dotenv=Path(os.devnull), **{"flow_namespace": name, "checkpoint_ms": 200, **overrides}
+    )
+    topic_admin.create(settings)
+    stack = Stack(settings, agents)
     try:
         yield stack
     finally:
         stack.close()
+
+
+_numbers = itertools.count()
