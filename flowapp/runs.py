@@ -32,6 +32,9 @@ Row: TypeAlias = dict[str, Any]
 PIN_KEY = "pin"
 BROKER_SECONDS = 10.0
 READ_SECONDS = 30.0
+POLL_SECONDS = 0.2
+LEADER_SECONDS = 0.1
+_NO_LEADER_YET = (confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION, confluent_kafka.KafkaError.LEADER_NOT_AVAILABLE)
 # One partition holds them all, so that they have one order.
 PARTITION = 0
 
@@ -74,7 +77,7 @@ class KafkaRunLog:
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         complete = [_complete(row) for row in rows]
         values = self._codec.encode("Run", pl.DataFrame(complete, schema=schemas.frame_schema("Run")))
-        producer = confluent_kafka.Producer({"bootstrap.servers": self._bootstrap, "enable.idempotence": True})
+        producer = confluent_kafka.Producer({"bootstrap.servers": self._bootstrap, "enable.idempotence": True, "linger.ms": 0})
         failed: list[str] = []
 
         def report(error: Any, _message: Any) -> None:
@@ -87,12 +90,22 @@ class KafkaRunLog:
             raise BrokerUnavailable(f"{self._topic} could not be written: {'; '.join(failed) or 'the broker does not answer'}")
 
     def _values(self) -> list[bytes]:
-        consumer = Consumer({"bootstrap.servers": self._bootstrap, "group.id": "flowapp.runs", "enable.auto.commit": False})
+        # Compaction leaves holes and a log's end may be one, so only the broker's word says that the end is reached.
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": "flowapp.runs",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,
+            }
+        )
         try:
-            place = TopicPartition(self._topic, PARTITION)
-            low, high = consumer.get_watermark_offsets(place, timeout=BROKER_SECONDS)
+            low, high = _watermarks(consumer, TopicPartition(self._topic, PARTITION))
+            if low == high:
+                return []
             consumer.assign([TopicPartition(self._topic, PARTITION, low)])
-            return list(_read_until(consumer, place, high))
+            return list(_read_to_end(consumer, self._topic))
         except KafkaException as error:
             if error.args[0].code() in (confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART, confluent_kafka.KafkaError._UNKNOWN_PARTITION):
                 raise NamespaceError(f"topic {self._topic} does not exist on {self._bootstrap}; run `flow init`") from error
@@ -101,18 +114,32 @@ class KafkaRunLog:
             consumer.close()
 
 
-def _read_until(consumer: Any, place: Any, high: int) -> Iterator[bytes]:
+def _watermarks(consumer: Any, place: Any) -> tuple[int, int]:
+    """Return a partition's first offset and its end; a topic created a moment ago may still lack its leader."""
+    deadline = time.monotonic() + BROKER_SECONDS
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=BROKER_SECONDS)
+            return low, high
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_LEADER_YET or time.monotonic() > deadline:
+                raise
+        time.sleep(LEADER_SECONDS)
+
+
+def _read_to_end(consumer: Any, topic: str) -> Iterator[bytes]:
     deadline = time.monotonic() + READ_SECONDS
-    position = consumer.position([place])[0].offset
-    while position < high:
-        if time.monotonic() > deadline:
-            raise BrokerUnavailable(f"{place.topic} stopped at offset {position} of {high}")
-        for message in consumer.consume(500, timeout=0.5):
-            if message.error():
-                raise KafkaException(message.error())
+    while time.monotonic() < deadline:
+        message = consumer.poll(POLL_SECONDS)
+        if message is None:
+            continue
+        if message.error() is None:
             yield message.value()
-        # Compaction leaves holes, so the position says more than the last message.
-        position = max(position, consumer.position([place])[0].offset)
+        elif message.error().code() == confluent_kafka.KafkaError._PARTITION_EOF:
+            return
+        else:
+            raise KafkaException(message.error())
+    raise BrokerUnavailable(f"{topic} could not be read to its end in {READ_SECONDS:.0f} s")
 
 
 def read_all(settings: Settings) -> dict[str, Row]:
@@ -160,6 +187,12 @@ def placement_text(settings: Settings) -> str:
     return ",".join(f"{name}={partition}" for name, partition in settings.topic_placement)
 
 
+def _rate_text(settings: Settings) -> str:
+    """Return what the asked rate adds to the profiles: another rate is another market."""
+    rate = settings.synthetic_rate or (1000 / settings.emit_interval_ms if settings.emit_interval_ms else None)
+    return "" if rate is None else f" at {rate:g}/s"
+
+
 def cluster_id(settings: Settings) -> str:
     """Ask the broker for its cluster id."""
     from confluent_kafka.admin import AdminClient
@@ -199,7 +232,7 @@ class Pins:
         feeds = (settings.options_ingest_adapter, settings.equities_ingest_adapter)
         if "synthetic" not in feeds:
             return replace(pins, options_feed=feeds[0], equities_feed=feeds[1])
-        profile = f"{settings.options_profile}/{settings.equities_profile}"
+        profile = f"{settings.options_profile}/{settings.equities_profile}{_rate_text(settings)}"
         return replace(
             pins, options_feed=feeds[0], equities_feed=feeds[1], seed=settings.synthetic_seed, profile=profile,
             start_ts=settings.synthetic_start,

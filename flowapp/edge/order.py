@@ -109,7 +109,8 @@ class Sequencer:
     def end(self) -> None:
         """Say that nothing follows: all may leave."""
         self.ended = True
-        self.upto_ts = FOREVER
+        # A live feed's time goes no further than its events.
+        self.upto_ts = max([self.upto_ts, *(held.last for held in self._held)]) if self._live else FOREVER
 
     def pause(self, now_ms: int) -> None:
         """Let a silent live feed's time go on."""
