@@ -6,18 +6,22 @@ that is CANCEL_WINDOW_MS past it. Nothing of it is held in memory.
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from flowapp.core import tail
+from flowapp.core.numbering import CONTRACTS
 from flowapp.core.packets import MAX_MEMBERS, Decided, Members
-from flowapp.core.tail import pack_texts
+from flowapp.core.tail import PackedTexts, reals
 
 Integers = npt.NDArray[np.int64]
 
 PREFIX = b"kept:"
-BUCKET_MS = 60_000
+MINUTE_MS = 60_000
 ROW_BYTES = 400_000
 """A row takes clusters until it is this large; one cluster adds at most 300 kB."""
 CLUSTER = np.dtype(
@@ -28,7 +32,7 @@ CLUSTER = np.dtype(
         ("underlying_ask", "<f8"), ("multiplier", "<i8"), ("expires_at", "<i8"), ("strike", "<f8"),
     ]
 )  # fmt: skip
-MEMBER = np.dtype([("price", "<f8"), ("micro", "<i8"), ("flags", "<i8"), ("size", "<i4"), ("after", "<i4")])
+MEMBER = np.dtype([("price", "<f8"), ("micro", "<i8"), ("flags", "<i8"), ("size", "<i4"), ("after", "<i4"), ("venue", "<i4")])
 _LAST = {
     "bid_size": tail.BID_SIZE, "ask_size": tail.ASK_SIZE, "quote_ts": tail.QUOTE_TS, "underlying_ts": tail.UNDERLYING_TS,
     "bid": tail.BID, "ask": tail.ASK, "underlying_bid": tail.UNDERLYING_BID, "underlying_ask": tail.UNDERLYING_ASK,
@@ -36,37 +40,36 @@ _LAST = {
 }  # fmt: skip
 
 
-def bucket_of(w: int) -> int:
+def minute_of(w: int) -> int:
     """Return the minute of a tick."""
-    return w // BUCKET_MS
+    return w // MINUTE_MS
 
 
-def is_over(bucket: int, last_w: int, cancel_window_ms: int) -> bool:
+def is_over(minute: int, last_w: int, cancel_window_ms: int) -> bool:
     """Tell whether no cancel can reach the clusters of a minute any more."""
-    return last_w >= (bucket + 1) * BUCKET_MS + cancel_window_ms
+    return last_w >= (minute + 1) * MINUTE_MS + cancel_window_ms
 
 
-def row_key(bucket: int, number: int) -> bytes:
+def row_key(minute: int, number: int) -> bytes:
     """Return the key of a minute's n-th row."""
-    return PREFIX + b"%016x:%08x" % (bucket, number)
+    return PREFIX + b"%016x:%08x" % (minute, number)
 
 
 def kept_rows(members: Members, decided: Decided, ticks: Integers) -> list[tuple[int, bytes]]:
     """Return (tick, row) for decided clusters, in order; `ticks` is non-decreasing, a value per cluster."""
-    keep = members.place < MAX_MEMBERS
-    starts = np.concatenate(([0], np.cumsum(np.bincount(members.rank[keep], minlength=decided.name.size))))
-    clusters = _clusters(members, decided, np.diff(starts))
-    rows = _member_rows(members, keep)
-    texts = members.texts.filter(keep) if not keep.all() else members.texts
-    weight = CLUSTER.itemsize + np.diff(np.append(0, np.cumsum(texts["trace_id"].str.len_bytes().to_numpy() + MEMBER.itemsize))[starts])
-    cuts = _cuts(ticks, weight)
-    member_cuts = starts[cuts].tolist()
-    parts = [pack_texts(texts[name], member_cuts) for name in tail.MEMBER_TEXTS]
-    openers = members.texts[members.starts]
-    parts += [pack_texts(openers[name], cuts) for name in tail.OPENER_TEXTS]
+    ids, keep = members.ids, None
+    if bool((members.count > MAX_MEMBERS).any()):
+        keep = members.place < MAX_MEMBERS
+        ids = ids.filter(pl.Series(keep))
+    counts = np.minimum(members.count, MAX_MEMBERS)
+    starts = np.concatenate(([0], np.cumsum(counts)))
+    clusters, rows, texts = _clusters(members, decided, counts), _member_rows(members, keep), PackedTexts(ids)
+    attributes = CONTRACTS.packed(members.attributes)
+    weight = CLUSTER.itemsize + counts * MEMBER.itemsize + np.diff(texts.ends[starts])
     out = []
-    for place, (start, end) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
-        body = (clusters[start:end].tobytes(), rows[member_cuts[place] : member_cuts[place + 1]].tobytes(), [part[place] for part in parts])
+    for start, end in itertools.pairwise(_cuts(ticks, weight)):
+        first, last = int(starts[start]), int(starts[end])
+        body = (clusters[start:end].tobytes(), rows[first:last].tobytes(), *texts.part(first, last), attributes[start:end])
         out.append((int(ticks[start]), msgspec.msgpack.encode(body)))
     return out
 
@@ -81,25 +84,23 @@ def _cuts(ticks: Integers, weight: Integers) -> list[int]:
 
 
 def _clusters(members: Members, decided: Decided, kept: Integers) -> npt.NDArray[np.void]:
-    first, last = members.starts, members.ends - 1
-    numbers = members.numbers
+    last = members.numbers[:, members.ends - 1]
     out = np.zeros(decided.name.size, CLUSTER)
     out["name"], out["mask"], out["late"], out["parent"] = decided.name, decided.mask, decided.late, decided.parent
-    out["start_ts"] = numbers[tail.SOURCE_TS, first]
-    out["end_ts"] = np.maximum.reduceat(numbers[tail.SOURCE_TS], first)
-    out["seq"] = np.maximum.reduceat(numbers[tail.SEQ], first)
-    out["ingest_ts"] = np.maximum.reduceat(numbers[tail.INGEST_TS], first)
-    out["last_offset"], out["count"], out["kept"] = numbers[tail.OFFSET, last], members.ends - first, kept
+    out["start_ts"] = members.numbers[tail.SOURCE_TS, members.starts]
+    for name, field in (("end_ts", tail.SOURCE_TS), ("seq", tail.SEQ), ("ingest_ts", tail.INGEST_TS)):
+        out[name] = members.newest(field)
+    out["last_offset"], out["count"], out["kept"] = last[tail.OFFSET], members.count, kept
     for name, field in _LAST.items():
-        values = numbers[field, last]
-        out[name] = values.view(np.float64) if CLUSTER[name].kind == "f" else values
+        out[name] = reals(last, field) if CLUSTER[name].kind == "f" else last[field]
     return out
 
 
-def _member_rows(members: Members, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.void]:
-    numbers = members.numbers
-    out = np.zeros(members.rank.size, MEMBER)
-    out["price"] = numbers[tail.PRICE].view(np.float64)
+def _member_rows(members: Members, keep: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.void]:
+    numbers = members.numbers if keep is None else members.numbers[:, keep]
+    out = np.zeros(numbers.shape[1], MEMBER)
+    out["price"] = reals(numbers, tail.PRICE)
+    out["venue"] = numbers[tail.VENUE]
     out["micro"], out["flags"], out["size"] = numbers[tail.MICRO], numbers[tail.FLAGS], numbers[tail.SIZE]
     out["after"] = np.minimum(numbers[tail.OFFSET] - numbers[tail.CLUSTER], np.iinfo(np.int32).max)
-    return out[keep]
+    return out

@@ -12,7 +12,8 @@ import polars as pl
 from flowapp.core import prints, tail
 from flowapp.core.fold import State
 from flowapp.core.money import STANDARD_MULTIPLIER, check_sums, dollars
-from flowapp.core.placement import AA, BB, MID, MISSING, A, B
+from flowapp.core.numbering import VENUES
+from flowapp.core.placement import BB, MID, MISSING, A, B
 from flowapp.core.rules import OptionRules
 from flowapp.core.signal import PASS_MASK, SignalInput, verdict
 from flowapp.core.tail import Tail, load_tail
@@ -27,13 +28,40 @@ COUNTERS = ("prints", "ignored", "cancels", "excluded", "late", "clusters", "lat
 
 
 class Head(msgspec.Struct, array_like=True):
-    """Where a partition stands: last tick, last seq of each run, minutes with rows for cancels, counts since the log's start."""
+    """Where a partition stands: last tick, last seq of each run, minutes with rows for cancels, venues in order
+    of appearance, counts since the log's start."""
 
     last_w: int = NEVER
     last_tick_offset: int = -1
     runs: list[tuple[str, int]] = []
     kept: list[tuple[int, int]] = []
+    venues: list[str] = []
     counts: list[int] = []
+
+
+@dataclass(frozen=True)
+class Venues:
+    """Venues of a partition in order of appearance, and the place of each by its process-local number (-1: not seen)."""
+
+    names: list[str]
+    places: Integers
+
+    @classmethod
+    def of(cls, names: list[str]) -> Venues:
+        numbers = VENUES.of(pl.Series(names, dtype=pl.String))
+        places = np.full(int(numbers.max(initial=0)) + 1, -1, np.int64)
+        places[numbers] = np.arange(len(names))
+        return cls(names, places)
+
+    def knows(self, numbers: Integers) -> bool:
+        """Tell whether every venue has been seen."""
+        return not numbers.size or (int(numbers.max()) < self.places.size and int(self.places[numbers].min()) >= 0)
+
+    def learn(self, numbers: Integers, texts: pl.Series, rows: Integers) -> Venues:
+        """Add venues in order of appearance; `texts` at `rows` are the venues of `numbers`."""
+        _, first = np.unique(numbers, return_index=True)
+        names = [str(texts.item(int(row))) for row in rows[np.sort(first)]]
+        return Venues.of(list(dict.fromkeys([*self.names, *names])))
 
 
 @dataclass(frozen=True)
@@ -49,9 +77,10 @@ class Sums:
 
     @classmethod
     def of_prints(cls, flags: Integers, size: Integers, micro: Integers) -> Sums:
+        """Return each print's share."""
         alert = (flags & prints.ALERT) != 0
         side, placed = flags >> prints.SIDE_SHIFT & prints.SIDE_MASK, (flags & prints.PLACED) != 0
-        bought, sold = placed & ((side == AA) | (side == A)), placed & ((side == B) | (side == BB))
+        bought, sold = placed & (side <= A), placed & ((side == B) | (side == BB))
         return cls(flags, micro, size * alert, micro * alert, size * bought, size * sold)
 
     @property
@@ -64,14 +93,14 @@ class Sums:
     def take(self, places: Integers | Flags) -> Sums:
         return Sums(*(column[places] for column in self.columns))
 
-    def by_cluster(self, order: Integers, starts: Integers) -> Sums:
+    def by_cluster(self, order: Integers | None, starts: Integers) -> Sums:
         """Sum up rows by cluster.
 
         Raises:
             FoldError: a cluster's premium does not fit into 64 bits.
         """
-        flags, *numbers = (column[order] for column in self.columns)
-        check_sums(self.micro[order], starts)
+        flags, *numbers = self.columns if order is None else (column[order] for column in self.columns)
+        check_sums(numbers[0], starts)
         return Sums(np.bitwise_or.reduceat(flags, starts), *(np.add.reduceat(column, starts) for column in numbers))
 
 
@@ -121,6 +150,7 @@ class Memory:
     """Decoded state of a partition. `held` waits for its decision, `candidates` have been decided."""
 
     head: Head
+    venues: Venues = field(default_factory=lambda: Venues.of([]))
     tail: Tail = field(default_factory=Tail.empty)
     open: Open = NONE_OPEN
     held: Going = NONE_GOING
@@ -166,31 +196,31 @@ def load(state: State, rules: OptionRules) -> Memory:
     if row is None:
         return Memory(Head())
     head = msgspec.msgpack.decode(row, type=Head)
+    venues = Venues.of(head.venues)
     rows = load_tail(chunk for _, chunk in state.scan(tail.PREFIX))
     if not len(rows):
-        return Memory(head, rows)
+        return Memory(head, venues, rows)
     clusters = _clusters(rows)
     newest = _newest_of_contract(clusters)
-    closed = np.where(clusters.late, clusters.name < head.last_tick_offset, ~newest | (head.last_w >= clusters.start_ts + rules.window_ms))
+    by_tick = head.last_w >= clusters.start_ts + rules.window_ms
+    closed = np.where(clusters.late, clusters.name < head.last_tick_offset, ~newest | by_tick)
     going = judge_clusters(rules, clusters.take(closed & ~clusters.late))
     waits = going.end_ts + 2 * rules.window_ms > head.last_w
     stays = ~waits & (going.end_ts + 3 * rules.window_ms > head.last_w)
-    return Memory(head, rows, clusters.take(~closed), going.take(waits), going.take(stays))
+    return Memory(head, venues, rows, clusters.take(~closed), going.take(waits), going.take(stays))
 
 
 def _clusters(rows: Tail) -> Open:
     """Take the clusters of a tail that still have their opening print."""
-    numbers = rows.numbers
-    mine = np.flatnonzero(numbers[tail.CLUSTER] >= numbers[tail.OFFSET, 0])
-    order = mine[np.argsort(numbers[tail.CLUSTER, mine], kind="stable")]
-    names = numbers[tail.CLUSTER, order]
-    starts = np.flatnonzero(np.diff(names, prepend=-1))
-    first = order[starts]
-    flags, ts = numbers[tail.FLAGS], numbers[tail.SOURCE_TS]
-    contract = prints.CONTRACTS.numbers(rows.texts["option_contract_id"].gather(first))
-    sums = Sums.of_prints(flags, numbers[tail.SIZE], numbers[tail.MICRO]).by_cluster(order, starts)
-    late = (flags[first] & prints.LATE_CLUSTER) != 0
-    return Open(names[starts], contract, ts[first], np.maximum.reduceat(ts[order], starts), late, sums)
+    cluster = rows.numbers[tail.CLUSTER]
+    mine = np.flatnonzero(cluster >= rows.bounds[0])
+    numbers = rows.numbers[:, mine[np.argsort(cluster[mine], kind="stable")]]
+    starts = np.flatnonzero(np.diff(numbers[tail.CLUSTER], prepend=-1))
+    first = numbers[:, starts]
+    ends = np.maximum.reduceat(numbers[tail.SOURCE_TS], starts)
+    late = (first[tail.FLAGS] & prints.LATE_CLUSTER) != 0
+    sums = Sums.of_prints(numbers[tail.FLAGS], numbers[tail.SIZE], numbers[tail.MICRO]).by_cluster(None, starts)
+    return Open(first[tail.CLUSTER], first[tail.CONTRACT], first[tail.SOURCE_TS], ends, late, sums)
 
 
 def _newest_of_contract(clusters: Open) -> Flags:
@@ -202,7 +232,7 @@ def _newest_of_contract(clusters: Open) -> Flags:
     return newest
 
 
-def with_counts(head: Head, added: dict[str, int]) -> list[int]:
+def with_counts(head: Head, added: dict[str, int]) -> Head:
     """Add to the counters."""
     counts = head.counts or [0] * len(COUNTERS)
-    return [count + added.get(name, 0) for count, name in zip(counts, COUNTERS, strict=True)]
+    return msgspec.structs.replace(head, counts=[count + added.get(name, 0) for count, name in zip(counts, COUNTERS, strict=True)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +12,11 @@ import polars as pl
 
 from flowapp.core import prints, tail
 from flowapp.core.money import STANDARD_MULTIPLIER, dollars
+from flowapp.core.numbering import CONTRACTS
 from flowapp.core.placement import AA, BB, MID, SIDES, A, B
 from flowapp.core.rules import OptionRules
 from flowapp.core.signal import reason_lists
-from flowapp.core.tail import NO_INTEGER, Tail
+from flowapp.core.tail import NO_INTEGER, Tail, reals
 from flowapp.records.identity import late_packet_id, packet_id, round2_array, round4_array
 from flowapp.records.schemas import frame_schema
 
@@ -24,6 +27,8 @@ Flags = npt.NDArray[np.bool_]
 MAX_MEMBERS = 1000
 """Member ids a packet lists, and members whose cancel can reach it; beyond, counts and the origin range stand for them."""
 SCHEMA = frame_schema("FlowPacket")
+_MAX_VENUE_BITS = 63
+_LEAST_CONSTANTS = 256
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Decided:
     mask: npt.NDArray[np.uint32]
     parent: Flags
     """The verdict was passed on the cluster, no member had passed."""
-    partition: Integers
+    partition: int
     tick_offset: Integers
     """Origin: the tick that decided."""
 
@@ -45,22 +50,25 @@ class Members:
     """Rows of the tail that belong to decided clusters, brought together, in arrival order within a cluster."""
 
     numbers: Integers
-    texts: pl.DataFrame
+    ids: pl.Series
     starts: Integers
     rank: Integers
-    """Place of the row's cluster."""
+    """Place of the print's cluster."""
 
     @classmethod
     def of(cls, rows: Tail, names: Integers) -> Members:
-        by_name = np.argsort(names)
-        ascending = names[by_name]
-        place = np.minimum(np.searchsorted(ascending, rows.numbers[tail.CLUSTER]), names.size - 1)
-        mine = np.flatnonzero(ascending[place] == rows.numbers[tail.CLUSTER])
-        rank = by_name[place[mine]]
-        order = np.argsort(rank, kind="stable")
-        mine, rank = mine[order], rank[order]
-        starts = np.flatnonzero(np.diff(rank, prepend=-1))
-        return cls(rows.numbers[:, mine], rows.texts[mine], starts, rank)
+        rank = _rank(rows.numbers[tail.CLUSTER], names)
+        mine = np.flatnonzero(rank >= 0)
+        bits = int(rank.size).bit_length()
+        key = (rank[mine] << bits) | mine
+        key.sort()
+        mine, rank = key & ((1 << bits) - 1), key >> bits
+        ids = rows.ids[mine]["trace_id"]
+        return cls(rows.numbers.take(mine, axis=1), ids, np.flatnonzero(np.diff(rank, prepend=-1)), rank)
+
+    @property
+    def count(self) -> Integers:
+        return np.diff(self.starts, append=self.rank.size)
 
     @property
     def ends(self) -> Integers:
@@ -71,198 +79,220 @@ class Members:
         """Place of each row within its cluster, from 0."""
         return np.arange(self.rank.size) - self.starts[self.rank]
 
+    @property
+    def attributes(self) -> Integers:
+        """Number of the opening print's attributes, per cluster."""
+        return self.numbers[tail.ATTRIBUTE, self.starts]
+
     def total(self, values: npt.NDArray[np.integer | np.bool_]) -> Integers:
         """Sum per cluster."""
         return np.add.reduceat(values.astype(np.int64, copy=False), self.starts)
 
+    def newest(self, field: int) -> Integers:
+        """Largest per cluster."""
+        return np.maximum.reduceat(self.numbers[field], self.starts)
+
+
+def _rank(cluster: Integers, names: Integers) -> Integers:
+    """Return the place in `names` of every row's cluster, -1 where it is not among them."""
+    base = int(names.min())
+    span = int(names.max()) - base + 1
+    if span > 64 * (cluster.size + names.size):
+        by_name = np.argsort(names)
+        place = np.minimum(np.searchsorted(names[by_name], cluster), names.size - 1)
+        return np.where(names[by_name][place] == cluster, by_name[place], -1)
+    table = np.full(span + 1, -1, np.int64)
+    table[names - base] = np.arange(names.size)
+    return table[np.clip(cluster - base, -1, span)]
+
 
 def packet_frame(members: Members, decided: Decided, rules: OptionRules) -> pl.DataFrame:
     """Return the packets of decided clusters."""
-    columns = {
-        **_identity(members, decided),
-        **_contract(members),
-        **_totals(members, rules),
-        **_placements(members),
-        **_quotes(members, rules),
-        "verdict_reasons": reason_lists(decided.mask, decided.parent.tolist()),
-        "window_ms": pl.repeat(rules.window_ms, decided.name.size, dtype=pl.Int64, eager=True),
-    }
     height = decided.name.size
-    constants = {
-        "packet_kind": "contract",
-        "revision": 0,
-        "final": True,
-        "retracted": False,
-        "rules": rules.rules.name,
-        "config": rules.config,
-    }
-    ready = [
-        _column(name, kind, columns[name])
-        if name in columns
-        else pl.repeat(constants.get(name), height, dtype=kind, eager=True).alias(name)
-        for name, kind in SCHEMA.items()
-    ]
-    return pl.DataFrame(ready)
-
-
-def _column(name: str, kind: pl.DataType, values: npt.NDArray[np.generic] | pl.Series) -> pl.Series:
-    """Integers that are NO_INTEGER and reals that are NaN are null."""
-    if isinstance(values, pl.Series):
-        return values.alias(name)
-    series = pl.Series(name, values)
-    if values.dtype == np.int64 and bool((values == NO_INTEGER).any()):
-        return series.set(series == NO_INTEGER, None)
-    return series.fill_nan(None) if values.dtype == np.float64 else series
-
-
-def _identity(members: Members, decided: Decided) -> dict[str, npt.NDArray[np.generic] | pl.Series]:
-    numbers, first = members.numbers, members.starts
-    start_ts = numbers[tail.SOURCE_TS, first]
-    end_ts = np.maximum.reduceat(numbers[tail.SOURCE_TS], first)
-    named = pl.DataFrame(
-        {
-            "contract": members.texts["option_contract_id"].gather(first),
-            "start": start_ts,
-            "end": end_ts,
-            "late": decided.late,
-            "tick": decided.tick_offset,
-        }
-    )
-    parts = (pl.col("contract"), pl.col("start"), pl.col("end"))
-    late_id = late_packet_id(*parts, pl.col("tick"))  # type: ignore[arg-type]
-    ids = packet_id(*parts) if not decided.late.any() else pl.when("late").then(late_id).otherwise(packet_id(*parts))  # type: ignore[arg-type]
-    identity = named.select(ids.alias("id")).to_series()
-    return {
-        "source_ts": start_ts,
-        "ingest_ts": np.maximum.reduceat(numbers[tail.INGEST_TS], first),
-        "seq": np.maximum.reduceat(numbers[tail.SEQ], first),
-        "trace_id": identity,
-        "id": identity,
-        "origin_partition": decided.partition,
-        "origin_offset": decided.tick_offset,
-        "late": pl.Series(decided.late),
-        "members": _member_ids(members),
-        "member_first_offset": numbers[tail.OFFSET, first],
-        "member_last_offset": numbers[tail.OFFSET, members.ends - 1],
-        "option_contract_id": named["contract"],
-        "start_ts": start_ts,
+    first, last = members.numbers[:, members.starts], members.numbers[:, members.ends - 1]
+    end_ts = members.newest(tail.SOURCE_TS)
+    totals, premiums = _totals(members, rules)
+    places, ratios = _placements(members)
+    qualities, quotes = _quotes(last, end_ts, rules)
+    integers = {
+        "source_ts": first[tail.SOURCE_TS],
         "end_ts": end_ts,
+        "ingest_ts": members.newest(tail.INGEST_TS),
+        "seq": members.newest(tail.SEQ),
+        "origin_offset": decided.tick_offset,
+        "member_first_offset": first[tail.OFFSET],
+        "member_last_offset": last[tail.OFFSET],
+        "multiplier": first[tail.MULTIPLIER],
+        "expires_at": first[tail.EXPIRES_AT],
+        **totals,
+        **places,
+        **qualities,
     }
+    numbers = {
+        "strike": reals(first, tail.STRIKE),
+        "first_price": reals(first, tail.PRICE),
+        "last_price": reals(last, tail.PRICE),
+        **premiums,
+        **ratios,
+        **quotes,
+    }
+    columns = [*_integer_columns(integers), *_real_columns(numbers), _is_etf(first), pl.Series("late", decided.late)]
+    frame = pl.DataFrame(columns).hstack(CONTRACTS.texts(members.attributes))
+    named = frame.with_columns(
+        _ids(bool(decided.late.any())).alias("id"),
+        pl.col("source_ts").alias("start_ts"),
+        pl.col("count").alias("member_count"),
+        pl.lit(decided.partition, pl.Int64).alias("origin_partition"),
+        _member_ids(members).alias("members"),
+        reason_lists(decided.mask, decided.parent).alias("verdict_reasons"),
+    )
+    named = named.hstack([named["id"].alias("trace_id")])
+    constants = _constants(
+        rules.rules.name, rules.config, rules.window_ms, tuple(named.columns), max(height, _LEAST_CONSTANTS).bit_length()
+    )
+    return named.hstack(constants[:height])[SCHEMA.names()]
+
+
+def _integer_columns(columns: dict[str, Integers]) -> list[pl.Series]:
+    """One array for all, cut afterwards; NO_INTEGER becomes null."""
+    flat = np.concatenate(list(columns.values()))
+    series = pl.Series(flat)
+    if bool((flat == NO_INTEGER).any()):
+        series = pl.select(pl.when(series != NO_INTEGER).then(series)).to_series()
+    return _cut(series, list(columns))
+
+
+def _real_columns(columns: dict[str, Floats]) -> list[pl.Series]:
+    return _cut(pl.Series(np.concatenate(list(columns.values())), nan_to_null=True), list(columns))
+
+
+def _cut(series: pl.Series, names: list[str]) -> list[pl.Series]:
+    height = len(series) // len(names)
+    return [series.slice(place * height, height).alias(name) for place, name in enumerate(names)]
+
+
+@lru_cache(maxsize=64)
+def _constants(rules: str, config: str, window_ms: int, present: tuple[str, ...], size: int) -> pl.DataFrame:
+    """Columns that are the same in every contract packet, at least 2^(size - 1) rows of them."""
+    values: dict[str, Any] = {
+        "packet_kind": "contract", "revision": 0, "final": True, "retracted": False, "window_ms": window_ms, "rules": rules, "config": config,
+    }  # fmt: skip
+    return pl.DataFrame(
+        [pl.repeat(values.get(name), 1 << size, dtype=kind, eager=True).alias(name) for name, kind in SCHEMA.items() if name not in present]
+    )
+
+
+def _ids(any_late: bool) -> pl.Expr:
+    parts = (pl.col("option_contract_id"), pl.col("source_ts"), pl.col("end_ts"))
+    usual = packet_id(*parts)
+    return pl.when("late").then(late_packet_id(*parts, pl.col("origin_offset"))).otherwise(usual) if any_late else usual
 
 
 def _member_ids(members: Members) -> pl.Series:
-    ids = pl.DataFrame({"rank": pl.Series(members.rank).set_sorted(), "id": members.texts["trace_id"]})
-    if bool((np.diff(members.starts, append=members.rank.size) > MAX_MEMBERS).any()):
-        ids = ids.filter(pl.Series(members.place < MAX_MEMBERS)).with_columns(pl.col("rank").set_sorted())
-    return ids.group_by("rank", maintain_order=True).agg("id")["id"]
+    ids = members.ids
+    if members.starts.size == members.rank.size:
+        return ids.reshape((members.rank.size, 1)).arr.to_list()
+    by_rank = pl.DataFrame({"rank": pl.Series(members.rank).set_sorted(), "id": ids})
+    if bool((members.count > MAX_MEMBERS).any()):
+        by_rank = by_rank.filter(pl.Series(members.place < MAX_MEMBERS)).with_columns(pl.col("rank").set_sorted())
+    return by_rank.group_by("rank", maintain_order=True).agg("id")["id"]
 
 
-def _contract(members: Members) -> dict[str, npt.NDArray[np.generic] | pl.Series]:
-    first = members.starts
-    flags = members.numbers[tail.FLAGS, first]
-    is_etf = pl.Series((flags & prints.ETF) != 0)
-    unknown = (flags & prints.ETF_KNOWN) == 0
-    return {
-        **{name: members.texts[name].gather(first) for name in tail.OPENER_TEXTS if name != "option_contract_id"},
-        "strike": members.numbers[tail.STRIKE, first].view(np.float64),
-        "multiplier": members.numbers[tail.MULTIPLIER, first],
-        "expires_at": members.numbers[tail.EXPIRES_AT, first],
-        "is_etf": is_etf.set(pl.Series(unknown), None) if unknown.any() else is_etf,
-    }
+def _is_etf(first: Integers) -> pl.Series:
+    flags = first[tail.FLAGS]
+    is_etf = pl.Series("is_etf", (flags & prints.ETF) != 0)
+    known = (flags & prints.ETF_KNOWN) != 0
+    return is_etf if known.all() else pl.select(pl.when(pl.Series(known)).then(is_etf).alias("is_etf")).to_series()
 
 
-def _totals(members: Members, rules: OptionRules) -> dict[str, npt.NDArray[np.generic] | pl.Series]:
+def _totals(members: Members, rules: OptionRules) -> tuple[dict[str, Integers], dict[str, Floats]]:
     flags, size, micro = members.numbers[tail.FLAGS], members.numbers[tail.SIZE], members.numbers[tail.MICRO]
-    columns: dict[str, npt.NDArray[np.generic] | pl.Series] = {}
-    for prefix, chosen in (("alert", flags & prints.ALERT != 0), ("baseline", flags & prints.BASELINE != 0)):
-        columns[f"{prefix}_count"] = members.total(chosen)
-        columns[f"{prefix}_size"] = members.total(size * chosen)
-        columns[f"{prefix}_premium"] = round4_array(dollars(members.total(micro * chosen)))
-    count, total = members.ends - members.starts, members.total(micro)
     shares = 1 if rules.rules.premium_in_dollars else STANDARD_MULTIPLIER
-    signed = flags & prints.SIGNED != 0
-    prices = members.numbers[tail.PRICE].view(np.float64)
-    return columns | {
-        "count": count,
-        "member_count": count,
+    signed = (flags & prints.SIGNED) != 0
+    total = members.total(micro)
+    integers = {
+        "count": members.count,
         "total_size": members.total(size),
-        "total_premium": round4_array(dollars(total)),
-        "total_notional": round2_array(dollars(total) * shares),
-        "flagged_legs": members.total(flags & prints.LEG != 0),
-        "weak_count": members.total(signed & (flags & prints.WEAK != 0)),
+        "flagged_legs": members.total((flags & prints.LEG) != 0),
+        "weak_count": members.total(signed & ((flags & prints.WEAK) != 0)),
         "unsigned_count": members.total(~signed),
-        "sweep_count": members.total(flags & prints.SWEEP != 0),
-        "pass_count": members.total(flags & prints.PASS != 0),
+        "sweep_count": members.total((flags & prints.SWEEP) != 0),
+        "pass_count": members.total((flags & prints.PASS) != 0),
         "venue_count": _distinct_venues(members),
-        "first_price": prices[members.starts],
-        "last_price": prices[members.ends - 1],
     }
+    numbers = {"total_premium": round4_array(dollars(total)), "total_notional": round2_array(dollars(total) * shares)}
+    for prefix, bit in (("alert", prints.ALERT), ("baseline", prints.BASELINE)):
+        chosen = (flags & bit) != 0
+        integers[f"{prefix}_count"] = members.total(chosen)
+        integers[f"{prefix}_size"] = members.total(size * chosen)
+        numbers[f"{prefix}_premium"] = round4_array(dollars(members.total(micro * chosen)))
+    return integers, numbers
 
 
 def _distinct_venues(members: Members) -> Integers:
-    venues = members.texts["exchange"].cast(pl.Categorical).to_physical().cast(pl.Int64).to_numpy()
+    venues = members.numbers[tail.VENUE]
     wide = int(venues.max()) + 1
+    if wide <= _MAX_VENUE_BITS:
+        return np.bitwise_count(np.bitwise_or.reduceat(np.int64(1) << venues, members.starts)).astype(np.int64)
     distinct = np.unique(members.rank * wide + venues)
     return np.bincount(distinct // wide, minlength=members.starts.size).astype(np.int64)
 
 
-def _placements(members: Members) -> dict[str, npt.NDArray[np.generic] | pl.Series]:
+def _placements(members: Members) -> tuple[dict[str, Integers], dict[str, Floats]]:
     flags = members.numbers[tail.FLAGS]
-    side = np.where(flags & prints.SIGNED != 0, flags >> prints.SIDE_SHIFT & prints.SIDE_MASK, len(SIDES))
-    counts = np.bincount(members.rank * (len(SIDES) + 1) + side, minlength=members.starts.size * (len(SIDES) + 1))
-    by_side = counts.reshape(-1, len(SIDES) + 1).T.astype(np.int64)
+    wide = len(SIDES) + 1
+    side = np.where((flags & prints.SIGNED) != 0, flags >> prints.SIDE_SHIFT & prints.SIDE_MASK, len(SIDES))
+    counts = np.bincount(members.rank * wide + side, minlength=members.starts.size * wide)
+    by_side = np.ascontiguousarray(counts.reshape(-1, wide).T).astype(np.int64, copy=False)
     buys, sells, inside = by_side[AA] + by_side[A], by_side[BB] + by_side[B], by_side[MID]
     aggressive = buys + sells
     placed = aggressive + inside
-    return {
-        **{f"nbbo_{name.lower()}_count": by_side[code] for code, name in enumerate(SIDES)},
-        "nbbo_coverage_ratio": _ratio(placed, members.ends - members.starts),
-        "nbbo_aggressive_buy_ratio": _ratio(buys, aggressive),
-        "nbbo_aggressive_sell_ratio": _ratio(sells, aggressive),
-        "nbbo_inside_ratio": _ratio(inside, placed),
-        "nbbo_aggressive_ratio": _ratio(aggressive, placed),
-    }
-
-
-def _ratio(part: Integers, whole: Integers) -> Floats:
-    return round4_array(part / np.maximum(whole, 1))
-
-
-def _quotes(members: Members, rules: OptionRules) -> dict[str, npt.NDArray[np.generic] | pl.Series]:
-    """The last member's frozen quotes, where they are fresh, and their join quality."""
-    last = members.numbers[:, members.ends - 1]
-    end_ts = np.maximum.reduceat(members.numbers[tail.SOURCE_TS], members.starts)
-    bid, ask, under_bid, under_ask = (
-        last[field].view(np.float64) for field in (tail.BID, tail.ASK, tail.UNDERLYING_BID, tail.UNDERLYING_ASK)
+    shares = np.concatenate((placed, buys, sells, inside, aggressive)) / np.maximum(
+        np.concatenate((members.count, aggressive, aggressive, placed, placed)), 1
     )
-    quoted = last[tail.FLAGS] & prints.QUOTED != 0
-    age = np.where(quoted & (last[tail.QUOTE_TS] != NO_INTEGER), np.abs(end_ts - last[tail.QUOTE_TS]), NO_INTEGER)
-    stale = (last[tail.FLAGS] & prints.AGED != 0) if rules.rules.quote_age_by_source else age > rules.packet_max_age_ms
+    names = ("coverage", "aggressive_buy", "aggressive_sell", "inside", "aggressive")
+    ratios = round4_array(shares).reshape(len(names), -1)
+    return (
+        {f"nbbo_{name.lower()}_count": by_side[code] for code, name in enumerate(SIDES)},
+        {f"nbbo_{name}_ratio": ratios[place] for place, name in enumerate(names)},
+    )
+
+
+def _quotes(last: Integers, end_ts: Integers, rules: OptionRules) -> tuple[dict[str, Integers], dict[str, Floats]]:
+    """The last member's frozen quotes, where they are fresh, and their join quality."""
+    flags, ts = last[tail.FLAGS], last[tail.QUOTE_TS]
+    quoted = (flags & prints.QUOTED) != 0
+    age = np.where(quoted & (ts != NO_INTEGER), np.abs(end_ts - ts), NO_INTEGER)
+    stale = (flags & prints.AGED) != 0 if rules.rules.quote_age_by_source else age > rules.packet_max_age_ms
     fresh = quoted & ~stale
-    under_ts = last[tail.UNDERLYING_TS]
-    under_quoted = (under_ts != NO_INTEGER) & np.isfinite(under_bid) & np.isfinite(under_ask) & (under_ask > 0)
-    under_age = np.where(under_quoted, np.abs(end_ts - under_ts), NO_INTEGER)
+    bid, ask, ts = reals(last, tail.UNDERLYING_BID), reals(last, tail.UNDERLYING_ASK), last[tail.UNDERLYING_TS]
+    under_quoted = (ts != NO_INTEGER) & np.isfinite(bid) & np.isfinite(ask) & (ask > 0)
+    under_age = np.where(under_quoted, np.abs(end_ts - ts), NO_INTEGER)
     under_stale = under_age > rules.equity_max_age_ms
     under_fresh = under_quoted & ~under_stale
-    return {
+    integers = {
         "nbbo_missing": (~quoted).astype(np.int64),
         "nbbo_age_ms": age,
         "nbbo_stale": np.where(quoted, stale, NO_INTEGER),
-        **_quote("nbbo", bid, ask, fresh),
         "nbbo_bid_size": np.where(fresh, last[tail.BID_SIZE], NO_INTEGER),
         "nbbo_ask_size": np.where(fresh, last[tail.ASK_SIZE], NO_INTEGER),
         "underlying_quote_missing": (~under_quoted).astype(np.int64),
         "underlying_quote_age_ms": under_age,
         "underlying_quote_stale": np.where(under_quoted, under_stale, NO_INTEGER),
-        "underlying_quote_ts": np.where(under_fresh, under_ts, NO_INTEGER),
-        **_quote("underlying", under_bid, under_ask, under_fresh),
+        "underlying_quote_ts": np.where(under_fresh, ts, NO_INTEGER),
     }
+    numbers = _quote("nbbo", reals(last, tail.BID), reals(last, tail.ASK), fresh) | _quote("underlying", bid, ask, under_fresh)
+    return integers, numbers
 
 
-def _quote(prefix: str, bid: Floats, ask: Floats, fresh: Flags) -> dict[str, npt.NDArray[np.generic] | pl.Series]:
+def _quote(prefix: str, bid: Floats, ask: Floats, fresh: Flags) -> dict[str, Floats]:
+    with np.errstate(invalid="ignore"):
+        mid, spread = (bid + ask) / 2, ask - bid
+    values = np.where(fresh, np.concatenate((mid, spread)).reshape(2, -1), np.nan)
+    rounded = round4_array(values.ravel()).reshape(2, -1)
     return {
         f"{prefix}_bid": np.where(fresh, bid, np.nan),
         f"{prefix}_ask": np.where(fresh, ask, np.nan),
-        f"{prefix}_mid": np.where(fresh, round4_array((bid + ask) / 2), np.nan),
-        f"{prefix}_spread": np.where(fresh, round4_array(ask - bid), np.nan),
+        f"{prefix}_mid": rounded[0],
+        f"{prefix}_spread": rounded[1],
     }

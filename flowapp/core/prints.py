@@ -2,66 +2,59 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from flowapp.core import tail
 from flowapp.core.fold import TICK
 from flowapp.core.money import MAX_PRINT_CONTRACTS, MAX_PRINT_DOLLARS, STANDARD_MULTIPLIER, micro_dollars
+from flowapp.core.numbering import CONTRACTS, RUNS, VENUES
 from flowapp.core.placement import MISSING, OPTION_QUOTE, SIDE, STALE, is_crossed, is_quoted, is_stale, side_code, side_text
 from flowapp.core.rules import MODE_ALL, OptionRules, option_rules
 from flowapp.core.signal import BIT, CROSSED, SignalInput, is_sweep_word, masks_of, passes, reasons, verdict
-from flowapp.records.identity import parse_contract, round_expr
+from flowapp.core.tail import NO_INTEGER
+from flowapp.records.identity import round_expr
 from flowapp.settings import Settings
 
-# Flags of a print, one integer: what it may do and what it is, then the index of its side, then the mask of its reasons.
-ALERT, BASELINE, SIGNED, WEAK, LEG, SWEEP, PASS, ETF, ETF_KNOWN, PLACED, LATE_CLUSTER, QUOTED, AGED, LATE, INPUT, CANCEL, EXCLUDED = (
-    1 << place for place in range(17)
-)
+Integers = npt.NDArray[np.int64]
+
+# A row's flags, one integer: what it may do and what it is, then the index of its side, then the mask of its reasons.
+(
+    ALERT,
+    BASELINE,
+    SIGNED,
+    WEAK,
+    LEG,
+    SWEEP,
+    PASS,
+    ETF,
+    ETF_KNOWN,
+    PLACED,
+    QUOTED,
+    AGED,
+    LATE,
+    INPUT,
+    CANCEL,
+    EXCLUDED,
+    LATE_CLUSTER,
+    IS_TICK,
+) = (1 << place for place in range(18))
 SIDE_SHIFT, SIDE_MASK = 20, 7
 REASON_SHIFT = 24
 REASON_MASK = (1 << 16) - 1
 
-CONTRACT, FLAGS, MICRO = "_contract", "_flags", "_micro"
+PREFIX = "_n_"
+PREPARED = frozenset(
+    {"flags", "micro", *(tail.NUMBERS[field] for field in (*tail.INTEGERS, *tail.REALS)), "venue", "contract", "attributes", "run"}
+)
 MAX_TIME_MS = 2**53
 MAX_ID_BYTES = 256
-_NUMBERS = pl.Categories("contracts", "flowapp")
 
 
-class Contracts:
-    """Process-local numbers of contract ids, and whether each parses. A number never leaves the process."""
-
-    def __init__(self) -> None:
-        # Holding a column keeps the numbering alive.
-        self._anchor = pl.Series([""], dtype=pl.String).cast(pl.Categorical(_NUMBERS))
-        self._parses = np.zeros(1, np.bool_)
-        self._seen = np.ones(1, np.bool_)
-        self._lock = threading.Lock()
-
-    def numbers(self, ids: pl.Series) -> npt.NDArray[np.int64]:
-        """Return a number per id; the empty id and null share one."""
-        return ids.cast(pl.Categorical(_NUMBERS)).to_physical().fill_null(0).cast(pl.Int64).to_numpy()
-
-    def parse(self, ids: pl.Series, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Tell for every row whether its id is a contract."""
-        with self._lock:
-            self._grow(int(numbers.max(initial=0)) + 1)
-            unseen = np.flatnonzero(~self._seen[numbers])
-            for number, place in zip(*np.unique(numbers[unseen], return_index=True), strict=True):
-                self._parses[number] = parse_contract(ids[int(unseen[place])]) is not None
-                self._seen[number] = True
-            return self._parses[numbers]
-
-    def _grow(self, size: int) -> None:
-        missing = size - self._seen.size
-        if missing > 0:
-            room = np.zeros(max(missing, self._seen.size), np.bool_)
-            self._seen, self._parses = np.append(self._seen, room), np.append(self._parses, room)
-
-
-CONTRACTS = Contracts()
+def is_stamped(frame: pl.DataFrame, config: str) -> bool:
+    """Tell whether every print carries the stamp of a configuration."""
+    return bool(frame.select(((pl.col("config") == config).fill_null(False) | pl.col(TICK).is_not_null()).all()).item())
 
 
 def stamp(frame: pl.DataFrame, rules: Settings | OptionRules) -> pl.DataFrame:
@@ -132,83 +125,108 @@ def _verdict(rules: OptionRules) -> pl.Expr:
 
 
 def errors(frame: pl.DataFrame, contracts: npt.NDArray[np.bool_]) -> pl.Series:
-    """Return why a row is invalid, null where it is valid or a tick."""
-    price, size, ts = pl.col("price"), pl.col("size"), pl.col("source_ts")
-    dollars = price * size * pl.col("multiplier").fill_null(STANDARD_MULTIPLIER)
-    missing = pl.any_horizontal(pl.col(name).is_null() for name in ("source_ts", "ingest_ts", "seq", "price", "size", "exchange", "run"))
-    checks = [
-        (missing, pl.lit("a required field was null")),
-        (~_has_text("trace_id"), pl.lit(f"trace_id was empty or longer than {MAX_ID_BYTES} bytes")),
-        (~_has_text("underlying_id"), pl.lit(f"underlying_id was empty or longer than {MAX_ID_BYTES} bytes")),
-        (~_has_text("exchange"), pl.lit(f"exchange was empty or longer than {MAX_ID_BYTES} bytes")),
-        (
-            ~(pl.col("_parses") & _has_text("option_contract_id")),
-            pl.format(
-                "option_contract_id was {}; allowed: a contract", pl.col("option_contract_id").fill_null("null").str.head(MAX_ID_BYTES)
-            ),
-        ),
-        (~((ts >= 0) & (ts <= MAX_TIME_MS)), pl.format("source_ts was {}; allowed: 0 to {}", ts, pl.lit(MAX_TIME_MS))),
-        (~(price.is_finite() & (price >= 0)), pl.format("price was {}; allowed: a finite number >= 0", price)),
-        (~((size >= 1) & (size <= MAX_PRINT_CONTRACTS)), pl.format("size was {}; allowed: 1 to {}", size, pl.lit(MAX_PRINT_CONTRACTS))),
-        (~(dollars <= MAX_PRINT_DOLLARS), pl.format("notional was {}; allowed: at most {} dollars", dollars, pl.lit(MAX_PRINT_DOLLARS))),
-        (pl.col("multiplier") < 1, pl.format("multiplier was {}; allowed: at least 1", pl.col("multiplier"))),
-    ]
+    """Return why a row is invalid, null where it is valid or a tick; `contracts` tells whether its contract id parses."""
     is_print = pl.col(TICK).is_null()
-    named = frame.with_columns(pl.Series("_parses", contracts))
-    bad = named.select((is_print & pl.any_horizontal(check.fill_null(False) for check, _ in checks)).alias("bad")).to_series()
-    if not bad.any():
+    checked = frame.with_columns(pl.Series("_parses", contracts))
+    checks = _checks()
+    valid = pl.all_horizontal(pl.col("_parses"), *(test.fill_null(False) for test, _ in checks[1:]))
+    if checked.select((valid | ~is_print).all()).item():
         return pl.repeat(None, frame.height, dtype=pl.String, eager=True)
     text: pl.Expr = pl.lit(None, pl.String)
-    for check, message in reversed(checks):
-        text = pl.when(check.fill_null(False)).then(message).otherwise(text)
-    return named.select(pl.when(is_print).then(text)).to_series()
+    for test, message in reversed(checks):
+        text = pl.when(test.fill_null(False)).then(text).otherwise(message)
+    return checked.select(pl.when(is_print).then(text)).to_series()
 
 
-def _has_text(name: str) -> pl.Expr:
-    return pl.col(name).str.len_bytes().is_between(1, MAX_ID_BYTES).fill_null(False)
+def _checks() -> list[tuple[pl.Expr, pl.Expr]]:
+    """What a print must satisfy, and what is said when it does not."""
+    price, size, ts, multiplier = pl.col("price"), pl.col("size"), pl.col("source_ts"), pl.col("multiplier")
+    dollars = price * size * multiplier.fill_null(STANDARD_MULTIPLIER)
+    shown = pl.col("option_contract_id").fill_null("null").str.head(MAX_ID_BYTES)
+    ids = ("trace_id", "underlying_id", "exchange", "option_contract_id", "run")
+    return [
+        (pl.col("_parses"), pl.format("option_contract_id was {}; allowed: a contract", shown)),
+        *(
+            (pl.col(name).str.len_bytes().is_between(1, MAX_ID_BYTES), pl.lit(f"{name} was empty or longer than {MAX_ID_BYTES} bytes"))
+            for name in ids
+        ),
+        (ts.is_between(0, MAX_TIME_MS), pl.format("source_ts was {}; allowed: 0 to {}", ts, pl.lit(MAX_TIME_MS))),
+        (pl.col("ingest_ts").is_not_null() & pl.col("seq").is_not_null(), pl.lit("ingest_ts or seq was null")),
+        (price.is_finite() & (price >= 0), pl.format("price was {}; allowed: a finite number >= 0", price)),
+        (size.is_between(1, MAX_PRINT_CONTRACTS), pl.format("size was {}; allowed: 1 to {}", size, pl.lit(MAX_PRINT_CONTRACTS))),
+        (multiplier.is_null() | (multiplier >= 1), pl.format("multiplier was {}; allowed: at least 1", multiplier)),
+        (dollars <= MAX_PRINT_DOLLARS, pl.format("notional was {}; allowed: at most {} dollars", dollars, pl.lit(MAX_PRINT_DOLLARS))),
+    ]
 
 
-def prepare(frame: pl.DataFrame, rules: OptionRules) -> pl.DataFrame:
-    """Add the numbers that the fold works on to stamped prints; zero for ticks."""
-    passed = pl.col("signal_pass").fill_null(False)
+def prepare(frame: pl.DataFrame, rules: OptionRules) -> tuple[pl.DataFrame, npt.NDArray[np.bool_]]:
+    """Return the numbers the fold works on, a row per record, and whether each row's contract id parses.
+
+    The columns are those rows of the tail's matrix that a print brings along, `offset` to `venue` being the fold's own,
+    plus the numbers of its venue and run.
+    """
+    ts = pl.coalesce(TICK, "source_ts")
+    found = frame.select(
+        micro_dollars(_premium(rules)).fill_null(0).alias("micro"),
+        *(
+            (ts if field == tail.SOURCE_TS else pl.col(tail.NUMBERS[field])).fill_null(NO_INTEGER).alias(tail.NUMBERS[field])
+            for field in tail.INTEGERS
+        ),
+        *(pl.col(tail.NUMBERS[field]).fill_null(float("nan")) for field in tail.REALS),
+        CONTRACTS.ids.expression(pl.col("option_contract_id")).alias("contract"),
+        CONTRACTS.hashes().alias("hash"),
+        VENUES.expression(pl.col("exchange")).alias("venue"),
+        _packet_side(rules).alias("side"),
+        (pl.col("run") == pl.col("run").first()).all().alias("one_run"),
+        *(flag.alias(f"flag_{bit}") for flag, bit in _flags(rules)),
+    )
+    contract = found["contract"].to_numpy()
+    one_run = frame.height == 0 or found["one_run"].item(0)
+    runs = RUNS.of(frame["run"][:1] if one_run else frame["run"])
+    made = {
+        "flags": _words(frame, found, rules),
+        "attributes": CONTRACTS.attributes(frame, contract, found["hash"].to_numpy()),
+        "run": np.broadcast_to(runs, frame.height),
+    }
+    kept = [found[name].alias(PREFIX + name) for name in found.columns if name in PREPARED]
+    return pl.DataFrame([*kept, *(pl.Series(PREFIX + name, values) for name, values in made.items())]), CONTRACTS.parses(contract)
+
+
+def _flags(rules: OptionRules) -> list[tuple[pl.Expr, int]]:
     cancel, excluded = pl.col("is_cancel").fill_null(False), pl.col("is_excluded").fill_null(False)
     eligible = pl.col(TICK).is_null() & ~cancel & ~excluded
-    signed = may_sign(rules)
-    side = pl.col("_code")
-    trade_ts = pl.col("source_ts")
-    flags: list[tuple[pl.Expr, int]] = [
+    return [
         (pl.col("may_alert").fill_null(True), ALERT),
         (pl.col("may_baseline").fill_null(True), BASELINE),
-        (signed, SIGNED),
+        (may_sign(rules), SIGNED),
         (pl.col("is_weak").fill_null(False), WEAK),
         (pl.col("is_multi_leg").fill_null(False), LEG),
         (pl.col("is_sweep").fill_null(False), SWEEP),
-        (passed, PASS),
+        (pl.col("signal_pass").fill_null(False), PASS),
         (pl.col("is_etf").fill_null(False), ETF),
         (pl.col("is_etf").is_not_null(), ETF_KNOWN),
-        (signed & (side != MISSING) & (side != STALE), PLACED),
-        (is_quoted(rules.rules, OPTION_QUOTE, trade_ts), QUOTED),
+        (is_quoted(rules.rules, OPTION_QUOTE, pl.col("source_ts")), QUOTED),
         (_packet_stale(rules), AGED),
         (pl.col("arrived_late").fill_null(False) | pl.col("time_suspect").fill_null(False), LATE),
-        (eligible if rules.rules.cluster_every_print else eligible & passed, INPUT),
+        (eligible if rules.rules.cluster_every_print else eligible & pl.col("signal_pass").fill_null(False), INPUT),
         (cancel, CANCEL),
         (excluded & ~cancel, EXCLUDED),
+        (pl.col(TICK).is_not_null(), IS_TICK),
     ]
-    bits = pl.sum_horizontal(flag.cast(pl.Int64) * bit for flag, bit in flags)
-    masks = pl.Series("_reasons", _passing_reasons(frame, rules).astype(np.int64) << REASON_SHIFT)
-    prepared = frame.with_columns(_packet_side(rules).alias("_code"), masks, micro_dollars(_premium(rules)).fill_null(0).alias(MICRO))
-    is_print = pl.col(TICK).is_null()
-    word = bits + side.cast(pl.Int64) * (1 << SIDE_SHIFT) + pl.col("_reasons")
-    return prepared.with_columns(pl.when(is_print).then(word).otherwise(0).alias(FLAGS)).drop("_code", "_reasons")
 
 
-def _passing_reasons(frame: pl.DataFrame, rules: OptionRules) -> npt.NDArray[np.uint32]:
-    """Masks of the reasons of passing prints, 0 for others."""
-    masks = np.zeros(frame.height, np.uint32)
-    passing = frame.select(pl.col("signal_pass").fill_null(False) & pl.col(TICK).is_null()).to_series()
-    places = np.flatnonzero(passing.to_numpy())
-    if places.size and rules.thresholds.mode == MODE_ALL and not rules.rules.tolerance_within_spread:
-        masks[places] = BIT["mode:all"]
-    elif places.size:
-        masks[places] = masks_of(frame["signal_reasons"].filter(passing))
-    return masks
+def _words(frame: pl.DataFrame, found: pl.DataFrame, rules: OptionRules) -> Integers:
+    """Put flags, side and reasons into one integer per row; a tick is nothing but a tick."""
+    words = np.zeros(frame.height, np.int64)
+    for _, bit in _flags(rules):
+        words |= found[f"flag_{bit}"].to_numpy().astype(np.int64) * bit
+    side = found["side"].to_numpy().astype(np.int64)
+    words |= (side << SIDE_SHIFT) | np.where((words & SIGNED != 0) & (side != MISSING) & (side != STALE), PLACED, 0)
+    words[words & IS_TICK != 0] = IS_TICK
+    passing = np.flatnonzero(words & PASS)
+    if passing.size and rules.thresholds.mode == MODE_ALL and not rules.rules.tolerance_within_spread:
+        words[passing] |= BIT["mode:all"] << REASON_SHIFT
+    elif passing.size:
+        masks = masks_of(frame["signal_reasons"].gather(passing)).astype(np.int64)
+        words[passing] |= masks << REASON_SHIFT
+    return words

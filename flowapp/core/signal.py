@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -80,11 +79,11 @@ def reasons(mask: pl.Expr) -> pl.Expr:
     return mask.map_batches(lambda masks: reason_lists(masks.to_numpy()), return_dtype=pl.List(pl.String), is_elementwise=True)
 
 
-def reason_lists(masks: npt.NDArray[np.uint32], prefixes: Sequence[bool] | None = None) -> pl.Series:
-    """Return the reason codes of masks; where `prefixes` is set they are the parent's."""
+def reason_lists(masks: npt.NDArray[np.uint32], parent: npt.NDArray[np.bool_] | None = None) -> pl.Series:
+    """Return the reason codes of masks; where `parent` is set they are the parent's."""
     keys = masks.astype(np.int64)
-    if prefixes is not None:
-        keys |= np.asarray(prefixes, np.int64) << len(REASONS)
+    if parent is not None:
+        keys |= parent.astype(np.int64) << len(REASONS)
     distinct, places = np.unique(keys, return_inverse=True)
     lists = pl.Series([_reasons(key) for key in distinct.tolist()], dtype=pl.List(pl.String))
     return lists.gather(places.astype(np.uint32)) if len(keys) else lists

@@ -7,6 +7,7 @@ come into it, cut at the tail's first row, and deleted when the tail has left it
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from flowapp.core.numbering import ATTRIBUTES, CONTRACTS
+
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -22,92 +25,107 @@ PREFIX = b"tail:"
 BLOCK_OFFSETS = 512
 NO_INTEGER = -(2**63)
 """Null of an integer; null of a real is NaN."""
-_MAX_CHUNKS = 24
+_MAX_CHUNKS = 16
+_LEAST_ROOM = 1024
 
-# Rows of the number matrix. CLUSTER is the offset of the print that opened the row's cluster, which names it.
+# Rows of the number matrix; reals stand in it as their bits. CLUSTER is the offset of the print that opened the print's
+# cluster, which names it; VENUE is a place in the partition's list of venues. What follows STORED holds in this process only.
 NUMBERS = (
-    "offset", "cluster", "flags", "micro", "seq", "source_ts", "ingest_ts", "size", "nbbo_bid_size", "nbbo_ask_size", "nbbo_ts",
-    "underlying_ts", "multiplier", "expires_at", "price", "nbbo_bid", "nbbo_ask", "underlying_bid", "underlying_ask", "strike",
+    "flags", "micro", "seq", "source_ts", "ingest_ts", "size", "nbbo_bid_size", "nbbo_ask_size", "nbbo_ts", "underlying_ts", "multiplier",
+    "expires_at", "price", "nbbo_bid", "nbbo_ask", "underlying_bid", "underlying_ask", "strike", "offset", "cluster", "venue",
+    "contract", "attributes",
 )  # fmt: skip
 (
-    OFFSET, CLUSTER, FLAGS, MICRO, SEQ, SOURCE_TS, INGEST_TS, SIZE, BID_SIZE, ASK_SIZE, QUOTE_TS,
-    UNDERLYING_TS, MULTIPLIER, EXPIRES_AT, PRICE, BID, ASK, UNDERLYING_BID, UNDERLYING_ASK, STRIKE,
+    FLAGS, MICRO, SEQ, SOURCE_TS, INGEST_TS, SIZE, BID_SIZE, ASK_SIZE, QUOTE_TS, UNDERLYING_TS, MULTIPLIER,
+    EXPIRES_AT, PRICE, BID, ASK, UNDERLYING_BID, UNDERLYING_ASK, STRIKE, OFFSET, CLUSTER, VENUE, CONTRACT, ATTRIBUTE,
 ) = range(len(NUMBERS))  # fmt: skip
-FIRST_REAL = PRICE
-COPIED = range(SEQ, len(NUMBERS))
-"""Numbers taken from the print's column of the same name."""
+INTEGERS, REALS, STORED = range(SEQ, PRICE), range(PRICE, OFFSET), CONTRACT
 
-MEMBER_TEXTS = ("trace_id", "exchange")
-OPENER_TEXTS = ("option_contract_id", "underlying_id", "root", "expiry", "option_type")
-TEXTS = (*MEMBER_TEXTS, *OPENER_TEXTS)
-_NULL_LENGTH = 0xFFFF
+
+def reals(numbers: Integers, field: int) -> Floats:
+    """Return a real row of a matrix."""
+    return numbers[field].view(np.float64)
 
 
 @dataclass(frozen=True)
 class Tail:
-    """Rows in log order: a matrix of numbers (reals as their bits) and a frame of texts."""
+    """Prints in log order: columns start to end of a matrix with room behind them, and a frame of their ids.
 
-    numbers: Integers
-    texts: pl.DataFrame
+    Prints are appended into the room, at which no earlier tail looks.
+    """
+
+    memory: Integers
+    start: int
+    end: int
+    ids: pl.DataFrame
 
     @classmethod
     def empty(cls) -> Tail:
-        return cls(np.empty((len(NUMBERS), 0), np.int64), pl.DataFrame(schema=dict.fromkeys(TEXTS, pl.String)))
+        return cls(np.empty((len(NUMBERS), 0), np.int64), 0, 0, pl.DataFrame(schema={"trace_id": pl.String}))
 
     def __len__(self) -> int:
-        return int(self.numbers.shape[1])
+        return self.end - self.start
+
+    @property
+    def numbers(self) -> Integers:
+        return self.memory[:, self.start : self.end]
 
     @property
     def offsets(self) -> Integers:
-        return self.numbers[OFFSET]
+        return self.memory[OFFSET, self.start : self.end]
 
-    def real(self, field: int) -> Floats:
-        return self.numbers[field].view(np.float64)
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """First and last offset of a tail that is not empty."""
+        return int(self.memory[OFFSET, self.start]), int(self.memory[OFFSET, self.end - 1])
 
-    def then(self, later: Tail) -> Tail:
-        """Append rows."""
-        if not len(self):
-            return later
-        texts = self.texts.vstack(later.texts)
-        return Tail(np.concatenate((self.numbers, later.numbers), axis=1), texts.rechunk() if texts.n_chunks() > _MAX_CHUNKS else texts)
+    def then(self, numbers: Sequence[Integers] | Integers, ids: pl.DataFrame) -> Tail:
+        """Append prints, a sequence of values per row of the matrix."""
+        added = len(numbers[0])
+        if not added:
+            return self
+        memory, start, end = self.memory, self.start, self.end
+        if end + added > memory.shape[1]:
+            if len(self) + added > start:
+                memory = np.empty((len(NUMBERS), max(3 * (len(self) + added), _LEAST_ROOM)), np.int64)
+            memory[:, : len(self)] = self.numbers
+            start, end = 0, len(self)
+        for field, values in enumerate(numbers):
+            memory[field, end : end + added] = values
+        grown = self.ids.vstack(ids)
+        return Tail(memory, start, end + added, grown.rechunk() if grown.n_chunks() > _MAX_CHUNKS else grown)
 
     def since(self, offset: int | None) -> Tail:
-        """Drop rows before an offset, all of them for None."""
-        first = len(self) if offset is None else int(np.searchsorted(self.offsets, offset))
-        return self if not first else Tail(np.ascontiguousarray(self.numbers[:, first:]), self.texts[first:])
+        """Drop prints before an offset, all of them for None."""
+        first = self.place(offset) if offset is not None else len(self)
+        return Tail(self.memory, self.start + first, self.end, self.ids[first:]) if first else self
 
-    def positions(self, offsets: Integers) -> Integers:
-        """Return where rows stand whose offsets are known to be here."""
-        return np.searchsorted(self.offsets, offsets)
+    def place(self, offset: int) -> int:
+        """Return the place of the first print at or after an offset."""
+        return int(self.offsets.searchsorted(offset))
 
-    def blocks(self) -> tuple[int, int] | None:
-        """Return the first and the last block."""
-        return (int(self.offsets[0]) // BLOCK_OFFSETS, int(self.offsets[-1]) // BLOCK_OFFSETS) if len(self) else None
-
-    def chunks(self, since: int) -> dict[bytes, bytes]:
-        """Return the state rows of the chunks from block `since` on."""
-        first = int(np.searchsorted(self.offsets, since * BLOCK_OFFSETS))
-        return self._chunks(first, len(self)) if first < len(self) else {}
-
-    def first_chunk(self) -> bytes:
-        """Return the state row of the first chunk."""
-        block = int(self.offsets[0]) // BLOCK_OFFSETS
-        return self._chunks(0, int(np.searchsorted(self.offsets, (block + 1) * BLOCK_OFFSETS)))[block_key(block)]
-
-    def _chunks(self, first: int, last: int) -> dict[bytes, bytes]:
-        numbers, texts = self.numbers[:, first:last], self.texts[first:last]
-        opens = numbers[OFFSET] == numbers[CLUSTER]
-        opener_texts = texts.select(OPENER_TEXTS).filter(pl.Series(opens))
-        members, openers = [_Packed.of(texts[name]) for name in MEMBER_TEXTS], [_Packed.of(column) for column in opener_texts]
+    def chunks(self, first_block: int, last_block: int) -> dict[bytes, bytes]:
+        """Return the state rows of the chunks between two blocks, both included."""
+        first, last = self.place(first_block * BLOCK_OFFSETS), self.place((last_block + 1) * BLOCK_OFFSETS)
+        if first == last:
+            return {}
+        numbers, ids = self.numbers[:, first:last], PackedTexts(self.ids["trace_id"].slice(first, last - first))
+        opens = np.flatnonzero(numbers[OFFSET] == numbers[CLUSTER])
+        attributes = CONTRACTS.packed(numbers[ATTRIBUTE, opens])
         blocks = numbers[OFFSET] // BLOCK_OFFSETS
-        starts = np.concatenate(([0], np.flatnonzero(np.diff(blocks)) + 1, [blocks.size]))
-        opened = np.concatenate(([0], np.cumsum(opens)))[starts].tolist()
-        rows = {}
-        for place, (start, end) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)):
-            parts = [packed.part(start, end) for packed in members]
-            parts += [packed.part(opened[place], opened[place + 1]) for packed in openers]
-            rows[block_key(int(blocks[start]))] = msgspec.msgpack.encode((numbers[:, start:end].tobytes(), parts))
-        return rows
+        cuts = np.concatenate(([0], np.flatnonzero(np.diff(blocks)) + 1, [blocks.size]))
+        opened = opens.searchsorted(cuts).tolist()
+        return {
+            block_key(int(blocks[start])): msgspec.msgpack.encode(
+                (numbers[:STORED, start:end].tobytes(), *ids.part(start, end), attributes[first_open:last_open])
+            )
+            for (start, end), (first_open, last_open) in zip(itertools.pairwise(cuts.tolist()), itertools.pairwise(opened), strict=True)
+        }
+
+
+def block_of(offset: int) -> int:
+    """Return the block in which an offset lies."""
+    return offset // BLOCK_OFFSETS
 
 
 def block_key(block: int) -> bytes:
@@ -116,59 +134,35 @@ def block_key(block: int) -> bytes:
 
 
 def load_tail(rows: Iterable[bytes]) -> Tail:
-    """Read chunks back, in key order."""
-    tails = [_load_chunk(row) for row in rows]
-    if not tails:
-        return Tail.empty()
-    return Tail(np.concatenate([tail.numbers for tail in tails], axis=1), pl.concat([tail.texts for tail in tails], rechunk=True))
+    """Read chunks back, in key order; contract and attributes are known for opening prints only."""
+    tail = Tail.empty()
+    for row in rows:
+        packed, lengths, blob, attributes = msgspec.msgpack.decode(row, type=tuple[bytes, bytes, bytes, list[tuple[str | None, ...]]])
+        stored = np.frombuffer(packed, np.int64).reshape(STORED, -1)
+        numbers = np.full((len(NUMBERS), stored.shape[1]), -1, np.int64)
+        numbers[:STORED] = stored
+        opens = np.flatnonzero(stored[OFFSET] == stored[CLUSTER])
+        texts = pl.DataFrame(attributes, schema=dict.fromkeys(ATTRIBUTES, pl.String), orient="row")
+        numbers[CONTRACT, opens] = CONTRACTS.ids.of(texts["option_contract_id"])
+        numbers[ATTRIBUTE, opens] = CONTRACTS.of(texts)
+        tail = tail.then(numbers, pl.DataFrame({"trace_id": unpack_texts(lengths, blob)}, schema={"trace_id": pl.String}))
+    return tail
 
 
-def _load_chunk(row: bytes) -> Tail:
-    packed, parts = msgspec.msgpack.decode(row, type=tuple[bytes, list[tuple[bytes, bytes]]])
-    numbers = np.frombuffer(packed, np.int64).reshape(len(NUMBERS), -1).copy()
-    opens = np.flatnonzero(numbers[OFFSET] == numbers[CLUSTER])
-    columns = {name: unpack_texts(*part) for name, part in zip(MEMBER_TEXTS, parts, strict=False)}
-    for name, part in zip(OPENER_TEXTS, parts[len(MEMBER_TEXTS) :], strict=True):
-        texts: list[str | None] = [None] * numbers.shape[1]
-        for place, text in zip(opens.tolist(), unpack_texts(*part), strict=True):
-            texts[place] = text
-        columns[name] = texts
-    return Tail(numbers, pl.DataFrame(columns, schema=dict.fromkeys(TEXTS, pl.String)))
+class PackedTexts:
+    """Texts as one run of bytes and their lengths, to be cut without touching a text."""
 
-
-@dataclass(frozen=True)
-class _Packed:
-    """Texts as one run of bytes and their lengths, cut without touching a text."""
-
-    lengths: npt.NDArray[np.uint16]
-    ends: Sequence[int]
-    blob: bytes
-
-    @classmethod
-    def of(cls, texts: pl.Series) -> _Packed:
-        lengths = texts.str.len_bytes()
-        ends = lengths.fill_null(0).cum_sum().cast(pl.Int64).to_numpy()
-        blob = (texts.str.join("").item(0) or "") if texts.len() else ""
-        return cls(lengths.fill_null(_NULL_LENGTH).cast(pl.UInt16).to_numpy(), [0, *ends.tolist()], blob.encode())
+    def __init__(self, texts: pl.Series) -> None:
+        self._lengths = texts.str.len_bytes().cast(pl.UInt16).to_numpy()
+        self.ends: Integers = np.concatenate(([0], np.cumsum(self._lengths, dtype=np.int64)))
+        self._blob = (texts.str.join("").item(0) or "").encode() if texts.len() else b""
 
     def part(self, start: int, end: int) -> tuple[bytes, bytes]:
-        return self.lengths[start:end].tobytes(), self.blob[self.ends[start] : self.ends[end]]
+        """Return the lengths and the bytes of texts start to end."""
+        return self._lengths[start:end].tobytes(), self._blob[self.ends[start] : self.ends[end]]
 
 
-def pack_texts(texts: pl.Series, cuts: Sequence[int]) -> list[tuple[bytes, bytes]]:
-    """Return the texts between consecutive cuts, each as lengths and bytes."""
-    packed = _Packed.of(texts)
-    return [packed.part(start, end) for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
-
-
-def unpack_texts(lengths: bytes, blob: bytes) -> list[str | None]:
+def unpack_texts(lengths: bytes, blob: bytes) -> list[str]:
     """Read texts back."""
-    texts: list[str | None] = []
-    place = 0
-    for length in np.frombuffer(lengths, np.uint16).tolist():
-        if length == _NULL_LENGTH:
-            texts.append(None)
-            continue
-        texts.append(blob[place : place + length].decode())
-        place += length
-    return texts
+    ends = np.cumsum(np.frombuffer(lengths, np.uint16), dtype=np.int64).tolist()
+    return [blob[start:end].decode() for start, end in itertools.pairwise([0, *ends])]
