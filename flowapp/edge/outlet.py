@@ -14,10 +14,10 @@ NOTHING_LOGGED = -1
 
 @dataclass(frozen=True)
 class Logged:
-    """What a run's log holds of a topic: the last seq of every partition, and the record there."""
+    """What a run's log holds of a topic: the last seq of every partition, and the last records by seq."""
 
     seq: dict[int, int] = field(default_factory=dict)
-    value: dict[int, bytes] = field(default_factory=dict)
+    values: dict[int, dict[int, bytes]] = field(default_factory=dict)
 
 
 class Outlet:
@@ -28,8 +28,10 @@ class Outlet:
         self.logged = logged or Logged()
         self._next = np.zeros(partitions, np.int64)
         self._last = np.full(partitions, NOTHING_LOGGED, np.int64)
+        self._compared = np.zeros(partitions, np.int64)
         for partition, seq in self.logged.seq.items():
             self._last[partition] = seq
+            self._compared[partition] = min(self.logged.values[partition])
 
     def number(self, partition: Ints, place: Ints) -> Ints:
         """Return the seq of each record; `place` says in which order they stand."""
@@ -42,8 +44,8 @@ class Outlet:
         return seq
 
     def wanted(self, partition: Ints, seq: Ints) -> Ints:
-        """Return the rows to build: those the log does not hold, and the last one it does, to be compared."""
-        return np.flatnonzero(seq >= self._last[partition])
+        """Return the rows to build: those the log does not hold, and the last ones it does, to be compared."""
+        return np.flatnonzero(seq >= self._compared[partition])
 
     def is_logged(self, partition: Ints, seq: Ints) -> Sequence[bool]:
         """Tell which records the log holds."""

@@ -165,8 +165,11 @@ class Pipeline:
         partitions = partition.tolist()
         if any(logged):
             for i in np.flatnonzero(np.array(logged)).tolist():
-                self._sink.compare(outlet.topic, partitions[i], outlet.logged.value[partitions[i]], values[i])
-            fresh = [i for i, known in enumerate(logged) if not known]
+                # Only the last few of the log's records were read.
+                known = outlet.logged.values[partitions[i]].get(int(seq[i]))
+                if known is not None:
+                    self._sink.compare(outlet.topic, partitions[i], known, values[i])
+            fresh = [i for i, is_there in enumerate(logged) if not is_there]
             values, keys = [values[i] for i in fresh], [keys[i] for i in fresh]
             partitions, times = [partitions[i] for i in fresh], [times[i] for i in fresh]
         topic = topics.full_name(self._sink.namespace, outlet.topic)

@@ -1,7 +1,7 @@
 """How an edge goes on: what the log already holds of its run, and that the source still says the same.
 
 A file or a synthetic market is read again from its start and makes the same records again. What a partition's log
-holds is left out; the record made again at the last logged place must equal the one there, its stamp excepted.
+holds is left out; the records made again at the last logged places must equal those there, their stamp excepted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from flowapp.records.codec import Codec
 STAMP = frozenset({"nbbo_side", "notional", "is_etf", "signal_pass", "signal_reasons", "signal_profile", "quote_stale", "config"})
 # Bytes that are no record may stand at the end of a log; they are passed over.
 LOOKS = (8, 512, 20_000)
+COMPARED_RECORDS = 8
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,25 @@ class Standing:
 
 @dataclass(frozen=True)
 class _End:
-    """A partition's last record with its bytes, and its last tick."""
+    """A partition's last record, its last ones' bytes by seq as far as they are of the same run, and its last tick."""
 
     row: dict[str, Any]
-    value: bytes
+    values: dict[int, bytes]
     tick: int | None
 
 
 def standing(log: RawLog, codec: Codec, topic: str, partitions: Sequence[int], run: str) -> Standing:
     """Look at the ends of a topic's partitions."""
-    seq, value, ticks = {}, {}, {}
+    seq, recent, ticks = {}, {}, {}
     newest: int | None = None
     for partition, end in _ends(log, codec, topic, partitions).items():
         if end.row["run"] == run:
-            seq[partition], value[partition] = end.row["seq"], end.value
+            seq[partition], recent[partition] = end.row["seq"], end.values
         moment = end.row["source_ts"] if end.row.get("w") is None else end.row["w"]
         newest = moment if newest is None else max(newest, moment)
         if end.tick is not None:
             ticks[partition] = end.tick
-    return Standing(Logged(seq, value), newest, ticks)
+    return Standing(Logged(seq, recent), newest, ticks)
 
 
 def _ends(log: RawLog, codec: Codec, topic: str, partitions: Sequence[int]) -> dict[int, _End]:
@@ -66,7 +67,8 @@ def _ends(log: RawLog, codec: Codec, topic: str, partitions: Sequence[int]) -> d
             if frame.height:
                 row = frame.row(-1, named=True)
                 ticks = frame["w"].drop_nulls().to_list() if "w" in frame.columns else []
-                ends[partition] = _End(row, values[partition][row["_row"]], ticks[-1] if ticks else None)
+                same = frame.tail(COMPARED_RECORDS).filter(run=row["run"]).select("seq", "_row")
+                ends[partition] = _End(row, {seq: values[partition][at] for seq, at in same.iter_rows()}, ticks[-1] if ticks else None)
         with_ticks = topic in topics.AGENT_INPUTS.values()
         full = [partition for partition in open_ if len(values[partition]) == count]
         open_ = [partition for partition in full if partition not in ends or (with_ticks and ends[partition].tick is None)]
