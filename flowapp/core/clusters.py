@@ -48,7 +48,7 @@ class Grouping:
     def of_rows(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Spread a value per cluster over rows, in the rows' own order."""
         spread = np.empty(self.order.size, values.dtype)
-        spread[self.order] = np.repeat(values, np.diff(self.starts, append=self.order.size))
+        spread[self.order] = np.repeat(values, lengths_of(self.starts, self.order.size))
         return spread
 
 
@@ -58,12 +58,28 @@ def group(arrivals: Arrivals, window_ms: int) -> Grouping:
     contract, ts = arrivals.contract[order], arrivals.ts[order]
     first = np.ones(order.size, np.bool_)
     first[1:] = contract[1:] != contract[:-1]
-    gap = np.diff(ts, prepend=ts[:1])
+    gap = np.zeros_like(ts)
+    np.subtract(ts[1:], ts[:-1], out=gap[1:])
     slow = arrivals.late[order] | ((gap < 0) & ~first)
     cut = first | (gap > window_ms)
     if not slow.any():
         return _group_in_order(arrivals, order, first, ts, cut, window_ms)
     return _group_with_stragglers(arrivals, order, first, ts, cut, slow, window_ms)
+
+
+def starts_of(values: npt.NDArray[np.generic]) -> Integers:
+    """Return where runs of equal values begin."""
+    begins = np.ones(values.size, np.bool_)
+    np.not_equal(values[1:], values[:-1], out=begins[1:])
+    return np.flatnonzero(begins)
+
+
+def lengths_of(starts: Integers, size: int) -> Integers:
+    """Return how long the runs are that begin at `starts`."""
+    lengths = np.empty_like(starts)
+    np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+    lengths[-1:] = size - starts[-1:]
+    return lengths
 
 
 def _stable_order(contract: Integers) -> Integers:
@@ -103,7 +119,7 @@ def _group_with_stragglers(
     names, late, superseded = _walk(arrivals, slow_order, first[slow], window_ms)
     by_name = np.argsort(names, kind="stable")
     slow_order, names, late = slow_order[by_name], names[by_name], late[by_name]
-    starts = np.flatnonzero(np.diff(names, prepend=names[:1] - 1))
+    starts = starts_of(names)
     walked = Grouping(slow_order, starts, names[starts], late[starts], np.isin(names[starts], superseded))
     if fast is None:
         return walked

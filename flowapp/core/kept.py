@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from flowapp.core import tail
+from flowapp.core.clusters import lengths_of, starts_of
 from flowapp.core.numbering import CONTRACTS
 from flowapp.core.packets import MAX_MEMBERS, Decided, Members
 from flowapp.core.tail import PackedTexts, reals
@@ -76,11 +77,10 @@ def kept_rows(members: Members, decided: Decided, ticks: Integers) -> list[tuple
 
 def _cuts(ticks: Integers, weight: Integers) -> list[int]:
     """Cut between ticks, and within a tick by size, counted from the tick's own start."""
-    tick_starts = np.flatnonzero(np.diff(ticks, prepend=ticks[0] - 1))
+    tick_starts = starts_of(ticks)
     before = np.cumsum(weight) - weight
-    within = (before - np.repeat(before[tick_starts], np.diff(tick_starts, append=ticks.size))) // ROW_BYTES
-    starts = np.flatnonzero((np.diff(ticks, prepend=ticks[0] - 1) != 0) | (np.diff(within, prepend=0) != 0))
-    return [*starts.tolist(), ticks.size]
+    within = (before - np.repeat(before[tick_starts], lengths_of(tick_starts, ticks.size))) // ROW_BYTES
+    return [*np.union1d(tick_starts, starts_of(within)).tolist(), ticks.size]
 
 
 def _clusters(members: Members, decided: Decided, kept: Integers) -> npt.NDArray[np.void]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -10,11 +11,12 @@ import numpy.typing as npt
 import polars as pl
 
 from flowapp.core import prints, tail
+from flowapp.core.clusters import starts_of
 from flowapp.core.fold import State
 from flowapp.core.money import STANDARD_MULTIPLIER, check_sums, dollars
 from flowapp.core.numbering import VENUES
 from flowapp.core.placement import BB, MID, MISSING, A, B
-from flowapp.core.rules import OptionRules
+from flowapp.core.rules import OptionRules, SignalThresholds
 from flowapp.core.signal import PASS_MASK, SignalInput, verdict
 from flowapp.core.tail import Tail, load_tail
 
@@ -184,10 +186,13 @@ def parent_masks(rules: OptionRules, sums: Sums) -> npt.NDArray[np.uint32]:
             "is_sweep": (sums.flags & prints.SWEEP) != 0,
         }
     )
+    return frame.select(_parent_verdict(rules.thresholds)).to_series().to_numpy()
+
+
+@lru_cache(maxsize=16)
+def _parent_verdict(limits: SignalThresholds) -> pl.Expr:
     of = SignalInput(*(pl.col(name) for name in ("notional", "side", "size", "is_etf", "is_sweep")))
-    return (
-        frame.select((verdict(rules.thresholds, of) & pl.repeat(2**32 - 1, pl.len(), dtype=pl.UInt32)).alias("mask")).to_series().to_numpy()
-    )
+    return verdict(limits, of) | pl.repeat(0, pl.len(), dtype=pl.UInt32)
 
 
 def load(state: State, rules: OptionRules) -> Memory:
@@ -215,7 +220,7 @@ def _clusters(rows: Tail) -> Open:
     cluster = rows.numbers[tail.CLUSTER]
     mine = np.flatnonzero(cluster >= rows.bounds[0])
     numbers = rows.numbers[:, mine[np.argsort(cluster[mine], kind="stable")]]
-    starts = np.flatnonzero(np.diff(numbers[tail.CLUSTER], prepend=-1))
+    starts = starts_of(numbers[tail.CLUSTER])
     first = numbers[:, starts]
     ends = np.maximum.reduceat(numbers[tail.SOURCE_TS], starts)
     late = (first[tail.FLAGS] & prints.LATE_CLUSTER) != 0

@@ -12,7 +12,7 @@ import polars as pl
 
 from flowapp import topics
 from flowapp.core import kept, prints, tail
-from flowapp.core.clusters import Arrivals, group
+from flowapp.core.clusters import Arrivals, group, starts_of
 from flowapp.core.fold import ERROR, OFFSET, PARTITION, Result, State
 from flowapp.core.memory import HEAD, Going, Head, Memory, Open, Sums, judge_clusters, load, with_counts
 from flowapp.core.numbering import CONTRACTS
@@ -32,6 +32,7 @@ _COPIED = tuple(name for name in tail.NUMBERS if name not in ("flags", "offset",
 _SIGNAL_SCHEMA = frame_schema("SignalPrint")
 _PRINT_COLUMNS = [name for name in frame_schema("OptionPrint") if name != "config"]
 _LEAST_CONSTANTS = 256
+_BY_CONTRACT = pl.arg_sort_by("tie", "contract")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class OptionsFold:
         """Stamp prints that another configuration stamped, find what is invalid, and prepare the numbers `apply` works on."""
         judged = frame if is_stamped(frame, self.config) else stamp(frame, self._rules)
         numbers, parses = prints.prepare(judged, self._rules)
-        return judged.hstack(numbers).with_columns(prints.errors(judged, parses).alias(ERROR))
+        return judged.hstack([*numbers, prints.errors(judged, parses).alias(ERROR)])
 
     def apply(self, frame: pl.DataFrame, state: State) -> Result:
         """Fold valid rows of one partition, in log order."""
@@ -165,10 +166,10 @@ class OptionsFold:
 
     def _signal_prints(self, batch: _Batch) -> pl.DataFrame:
         places = np.flatnonzero(batch.flags & prints.PASS)
-        chosen = batch.frame.select(_PRINT_COLUMNS)
+        chosen = batch.frame[_PRINT_COLUMNS]
         chosen = chosen[places] if 2 * places.size < chosen.height else chosen.filter(pl.Series((batch.flags & prints.PASS) != 0))
         origin = pl.Series("origin_offset", batch.offset[places])
-        partition = pl.Series("origin_partition", [batch.partition], pl.Int64).new_from_index(0, places.size)
+        partition = pl.Series("origin_partition", np.full(places.size, batch.partition))
         constants = _signal_constants(self.rules, self.config, max(places.size, _LEAST_CONSTANTS).bit_length())
         return chosen.hstack([origin, partition]).hstack(constants[: places.size])[_SIGNAL_SCHEMA.names()]
 
@@ -248,14 +249,14 @@ def _decision_order(rows: Tail, waiting: Going, due: Integers, ready: Integers) 
     if ready.size < 2:
         return ready
     ready = ready[np.lexsort((waiting.end_ts[ready], waiting.late[ready], due[ready]))]
-    same = (np.diff(due[ready]) == 0) & (np.diff(waiting.end_ts[ready]) == 0) & (waiting.late[ready][1:] == waiting.late[ready][:-1])
-    if not same.any():
+    begins = np.zeros(ready.size, np.bool_)
+    for key in (due, waiting.late, waiting.end_ts):
+        begins[starts_of(key[ready])] = True
+    if begins.all():
         return ready
-    tie = np.concatenate(([0], np.cumsum(~same)))
-    openers = rows.offsets.searchsorted(waiting.name[ready])
-    contracts = CONTRACTS.texts(rows.numbers[tail.ATTRIBUTE, openers])["option_contract_id"]
-    keys = pl.DataFrame({"tie": tie, "contract": contracts})
-    return ready[keys.select(pl.arg_sort_by("tie", "contract")).to_series().to_numpy()]
+    ids = CONTRACTS.texts(rows.numbers[tail.ATTRIBUTE, rows.offsets.searchsorted(waiting.name[ready])])["option_contract_id"]
+    keys = pl.DataFrame({"tie": np.cumsum(begins), "contract": ids})
+    return ready[keys.select(_BY_CONTRACT).to_series().to_numpy()]
 
 
 def _left_chunks(before: Tail, after: Tail) -> list[bytes]:
@@ -289,9 +290,5 @@ def _signal_constants(rules: str, config: str, size: int) -> pl.DataFrame:
     """Columns that are the same in every signal print, 2^size rows of them."""
     made = (*_PRINT_COLUMNS, "origin_offset", "origin_partition")
     values = {"rules": rules, "config": config}
-    columns = [
-        pl.repeat(values.get(name), 1 << size, dtype=kind, eager=True).alias(name)
-        for name, kind in _SIGNAL_SCHEMA.items()
-        if name not in made
-    ]
-    return pl.DataFrame(columns)
+    columns = [pl.Series(name, [values.get(name)], kind) for name, kind in _SIGNAL_SCHEMA.items() if name not in made]
+    return pl.DataFrame([column.new_from_index(0, 1 << size) for column in columns])

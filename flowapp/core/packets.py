@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from flowapp.core import prints, tail
+from flowapp.core.clusters import lengths_of, starts_of
 from flowapp.core.money import STANDARD_MULTIPLIER, dollars
 from flowapp.core.numbering import CONTRACTS
 from flowapp.core.placement import AA, BB, MID, SIDES, A, B
@@ -27,6 +28,11 @@ Flags = npt.NDArray[np.bool_]
 MAX_MEMBERS = 1000
 """Member ids a packet lists, and members whose cancel can reach it; beyond, counts and the origin range stand for them."""
 SCHEMA = frame_schema("FlowPacket")
+# What baselines and structures will fill.
+_LATER = tuple(
+    name for name in SCHEMA if name.startswith(("structure_", "roll_", "baseline_bucket", "total_premium_", "total_size_", "nbbo_spread_"))
+)
+_WITHOUT_NULLS = pl.when(pl.col("number") != NO_INTEGER).then("number")
 _MAX_VENUE_BITS = 63
 _LEAST_CONSTANTS = 256
 
@@ -64,13 +70,13 @@ class Members:
         key.sort()
         mine, rank = key & ((1 << bits) - 1), key >> bits
         ids = rows.ids[mine]["trace_id"]
-        return cls(rows.numbers.take(mine, axis=1), ids, np.flatnonzero(np.diff(rank, prepend=-1)), rank)
+        return cls(rows.numbers.take(mine, axis=1), ids, starts_of(rank), rank)
 
-    @property
+    @cached_property
     def count(self) -> Integers:
-        return np.diff(self.starts, append=self.rank.size)
+        return lengths_of(self.starts, self.rank.size)
 
-    @property
+    @cached_property
     def ends(self) -> Integers:
         return np.append(self.starts[1:], self.rank.size)
 
@@ -115,10 +121,11 @@ def packet_frame(members: Members, decided: Decided, rules: OptionRules) -> pl.D
     places, ratios = _placements(members)
     qualities, quotes = _quotes(last, end_ts, rules)
     integers = {
-        "source_ts": first[tail.SOURCE_TS],
+        "start_ts": first[tail.SOURCE_TS],
         "end_ts": end_ts,
         "ingest_ts": members.newest(tail.INGEST_TS),
         "seq": members.newest(tail.SEQ),
+        "origin_partition": np.full(height, decided.partition, np.int64),
         "origin_offset": decided.tick_offset,
         "member_first_offset": first[tail.OFFSET],
         "member_last_offset": last[tail.OFFSET],
@@ -132,33 +139,32 @@ def packet_frame(members: Members, decided: Decided, rules: OptionRules) -> pl.D
         "strike": reals(first, tail.STRIKE),
         "first_price": reals(first, tail.PRICE),
         "last_price": reals(last, tail.PRICE),
-        **premiums,
-        **ratios,
-        **quotes,
+        "total_notional": premiums.pop("total_notional"),
+        **_rounded(premiums | ratios | quotes),
+        **{f"{prefix}_{side}": quotes[f"{prefix}_{side}"] for prefix in ("nbbo", "underlying") for side in ("bid", "ask")},
     }
     columns = [*_integer_columns(integers), *_real_columns(numbers), _is_etf(first), pl.Series("late", decided.late)]
-    frame = pl.DataFrame(columns).hstack(CONTRACTS.texts(members.attributes))
-    named = frame.with_columns(
-        _ids(bool(decided.late.any())).alias("id"),
-        pl.col("source_ts").alias("start_ts"),
-        pl.col("count").alias("member_count"),
-        pl.lit(decided.partition, pl.Int64).alias("origin_partition"),
-        _member_ids(members).alias("members"),
-        reason_lists(decided.mask, decided.parent).alias("verdict_reasons"),
-    )
-    named = named.hstack([named["id"].alias("trace_id")])
-    constants = _constants(
-        rules.rules.name, rules.config, rules.window_ms, tuple(named.columns), max(height, _LEAST_CONSTANTS).bit_length()
-    )
-    return named.hstack(constants[:height])[SCHEMA.names()]
+    frame = pl.DataFrame([*columns, *CONTRACTS.texts(members.attributes)])
+    ids = frame.select(_ids(bool(decided.late.any()))).to_series()
+    copies = [frame["start_ts"].alias("source_ts"), frame["count"].alias("member_count"), ids.alias("id"), ids.alias("trace_id")]
+    lists = [_member_ids(members).alias("members"), reason_lists(decided.mask, decided.parent).alias("verdict_reasons")]
+    made = frame.hstack([*copies, *lists])
+    constants = _constants(rules.rules.name, rules.config, rules.window_ms, max(height, _LEAST_CONSTANTS).bit_length())
+    return made.hstack(constants[:height])[SCHEMA.names()]
+
+
+def _rounded(columns: dict[str, Floats]) -> dict[str, Floats]:
+    """Round to 4 decimals, all at once."""
+    values = round4_array(np.concatenate(list(columns.values()))).reshape(len(columns), -1)
+    return dict(zip(columns, values, strict=True))
 
 
 def _integer_columns(columns: dict[str, Integers]) -> list[pl.Series]:
     """One array for all, cut afterwards; NO_INTEGER becomes null."""
     flat = np.concatenate(list(columns.values()))
-    series = pl.Series(flat)
+    series = pl.Series("number", flat)
     if bool((flat == NO_INTEGER).any()):
-        series = pl.select(pl.when(series != NO_INTEGER).then(series)).to_series()
+        series = series.to_frame().select(_WITHOUT_NULLS).to_series()
     return _cut(series, list(columns))
 
 
@@ -171,19 +177,18 @@ def _cut(series: pl.Series, names: list[str]) -> list[pl.Series]:
     return [series.slice(place * height, height).alias(name) for place, name in enumerate(names)]
 
 
-@lru_cache(maxsize=64)
-def _constants(rules: str, config: str, window_ms: int, present: tuple[str, ...], size: int) -> pl.DataFrame:
-    """Columns that are the same in every contract packet, at least 2^(size - 1) rows of them."""
+@lru_cache(maxsize=16)
+def _constants(rules: str, config: str, window_ms: int, size: int) -> pl.DataFrame:
+    """Columns that are the same in every contract packet, 2^size rows of them."""
     values: dict[str, Any] = {
         "packet_kind": "contract", "revision": 0, "final": True, "retracted": False, "window_ms": window_ms, "rules": rules, "config": config,
-    }  # fmt: skip
-    return pl.DataFrame(
-        [pl.repeat(values.get(name), 1 << size, dtype=kind, eager=True).alias(name) for name, kind in SCHEMA.items() if name not in present]
-    )
+    } | dict.fromkeys(_LATER)  # fmt: skip
+    return pl.DataFrame([pl.Series(name, [value], SCHEMA[name]).new_from_index(0, 1 << size) for name, value in values.items()])
 
 
+@cache
 def _ids(any_late: bool) -> pl.Expr:
-    parts = (pl.col("option_contract_id"), pl.col("source_ts"), pl.col("end_ts"))
+    parts = (pl.col("option_contract_id"), pl.col("start_ts"), pl.col("end_ts"))
     usual = packet_id(*parts)
     return pl.when("late").then(late_packet_id(*parts, pl.col("origin_offset"))).otherwise(usual) if any_late else usual
 
@@ -220,12 +225,12 @@ def _totals(members: Members, rules: OptionRules) -> tuple[dict[str, Integers], 
         "pass_count": members.total((flags & prints.PASS) != 0),
         "venue_count": _distinct_venues(members),
     }
-    numbers = {"total_premium": round4_array(dollars(total)), "total_notional": round2_array(dollars(total) * shares)}
+    numbers = {"total_premium": dollars(total), "total_notional": round2_array(dollars(total) * shares)}
     for prefix, bit in (("alert", prints.ALERT), ("baseline", prints.BASELINE)):
         chosen = (flags & bit) != 0
         integers[f"{prefix}_count"] = members.total(chosen)
         integers[f"{prefix}_size"] = members.total(size * chosen)
-        numbers[f"{prefix}_premium"] = round4_array(dollars(members.total(micro * chosen)))
+        numbers[f"{prefix}_premium"] = dollars(members.total(micro * chosen))
     return integers, numbers
 
 
@@ -251,7 +256,7 @@ def _placements(members: Members) -> tuple[dict[str, Integers], dict[str, Floats
         np.concatenate((members.count, aggressive, aggressive, placed, placed)), 1
     )
     names = ("coverage", "aggressive_buy", "aggressive_sell", "inside", "aggressive")
-    ratios = round4_array(shares).reshape(len(names), -1)
+    ratios = shares.reshape(len(names), -1)
     return (
         {f"nbbo_{name.lower()}_count": by_side[code] for code, name in enumerate(SIDES)},
         {f"nbbo_{name}_ratio": ratios[place] for place, name in enumerate(names)},
@@ -286,13 +291,7 @@ def _quotes(last: Integers, end_ts: Integers, rules: OptionRules) -> tuple[dict[
 
 
 def _quote(prefix: str, bid: Floats, ask: Floats, fresh: Flags) -> dict[str, Floats]:
+    """Mid and spread are not rounded yet."""
+    bid, ask = np.where(fresh, bid, np.nan), np.where(fresh, ask, np.nan)
     with np.errstate(invalid="ignore"):
-        mid, spread = (bid + ask) / 2, ask - bid
-    values = np.where(fresh, np.concatenate((mid, spread)).reshape(2, -1), np.nan)
-    rounded = round4_array(values.ravel()).reshape(2, -1)
-    return {
-        f"{prefix}_bid": np.where(fresh, bid, np.nan),
-        f"{prefix}_ask": np.where(fresh, ask, np.nan),
-        f"{prefix}_mid": rounded[0],
-        f"{prefix}_spread": rounded[1],
-    }
+        return {f"{prefix}_bid": bid, f"{prefix}_ask": ask, f"{prefix}_mid": (bid + ask) / 2, f"{prefix}_spread": ask - bid}

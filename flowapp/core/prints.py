@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache, lru_cache
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -45,9 +47,7 @@ REASON_SHIFT = 24
 REASON_MASK = (1 << 16) - 1
 
 PREFIX = "_n_"
-PREPARED = frozenset(
-    {"flags", "micro", *(tail.NUMBERS[field] for field in (*tail.INTEGERS, *tail.REALS)), "venue", "contract", "attributes", "run"}
-)
+PREPARED = tuple(name for name in (*tail.NUMBERS, "run") if name not in ("offset", "cluster"))
 MAX_TIME_MS = 2**53
 MAX_ID_BYTES = 256
 
@@ -126,16 +126,18 @@ def _verdict(rules: OptionRules) -> pl.Expr:
 
 def errors(frame: pl.DataFrame, contracts: npt.NDArray[np.bool_]) -> pl.Series:
     """Return why a row is invalid, null where it is valid or a tick; `contracts` tells whether its contract id parses."""
-    is_print = pl.col(TICK).is_null()
-    checked = frame.with_columns(pl.Series("_parses", contracts))
-    checks = _checks()
-    valid = pl.all_horizontal(pl.col("_parses"), *(test.fill_null(False) for test, _ in checks[1:]))
-    if checked.select((valid | ~is_print).all()).item():
-        return pl.repeat(None, frame.height, dtype=pl.String, eager=True)
+    checked = frame.hstack([pl.Series("_parses", contracts)])
+    if checked.select(_all_valid()).item():
+        return pl.Series([None], dtype=pl.String).new_from_index(0, frame.height)
     text: pl.Expr = pl.lit(None, pl.String)
-    for test, message in reversed(checks):
+    for test, message in reversed(_checks()):
         text = pl.when(test.fill_null(False)).then(text).otherwise(message)
-    return checked.select(pl.when(is_print).then(text)).to_series()
+    return checked.select(pl.when(pl.col(TICK).is_null()).then(text)).to_series()
+
+
+@cache
+def _all_valid() -> pl.Expr:
+    return (pl.all_horizontal(test.fill_null(False) for test, _ in _checks()) | pl.col(TICK).is_not_null()).all()
 
 
 def _checks() -> list[tuple[pl.Expr, pl.Expr]]:
@@ -162,71 +164,78 @@ def _checks() -> list[tuple[pl.Expr, pl.Expr]]:
 def prepare(frame: pl.DataFrame, rules: OptionRules) -> tuple[pl.DataFrame, npt.NDArray[np.bool_]]:
     """Return the numbers the fold works on, a row per record, and whether each row's contract id parses.
 
-    The columns are those rows of the tail's matrix that a print brings along, `offset` to `venue` being the fold's own,
-    plus the numbers of its venue and run.
+    The columns are those rows of the tail's matrix that a print brings along (PREPARED), with PREFIX before their names.
     """
-    ts = pl.coalesce(TICK, "source_ts")
-    found = frame.select(
-        micro_dollars(_premium(rules)).fill_null(0).alias("micro"),
-        *(
-            (ts if field == tail.SOURCE_TS else pl.col(tail.NUMBERS[field])).fill_null(NO_INTEGER).alias(tail.NUMBERS[field])
-            for field in tail.INTEGERS
-        ),
-        *(pl.col(tail.NUMBERS[field]).fill_null(float("nan")) for field in tail.REALS),
-        CONTRACTS.ids.expression(pl.col("option_contract_id")).alias("contract"),
-        CONTRACTS.hashes().alias("hash"),
-        VENUES.expression(pl.col("exchange")).alias("venue"),
-        _packet_side(rules).alias("side"),
-        (pl.col("run") == pl.col("run").first()).all().alias("one_run"),
-        *(flag.alias(f"flag_{bit}") for flag, bit in _flags(rules)),
-    )
+    found = frame.select(_preparation(rules))
     contract = found["contract"].to_numpy()
     one_run = frame.height == 0 or found["one_run"].item(0)
     runs = RUNS.of(frame["run"][:1] if one_run else frame["run"])
     made = {
-        "flags": _words(frame, found, rules),
+        "flags": _with_reasons(frame, found["flags"].to_numpy(), rules),
         "attributes": CONTRACTS.attributes(frame, contract, found["hash"].to_numpy()),
         "run": np.broadcast_to(runs, frame.height),
     }
-    kept = [found[name].alias(PREFIX + name) for name in found.columns if name in PREPARED]
+    kept = [found[name].alias(PREFIX + name) for name in PREPARED if name not in made]
     return pl.DataFrame([*kept, *(pl.Series(PREFIX + name, values) for name, values in made.items())]), CONTRACTS.parses(contract)
 
 
-def _flags(rules: OptionRules) -> list[tuple[pl.Expr, int]]:
-    cancel, excluded = pl.col("is_cancel").fill_null(False), pl.col("is_excluded").fill_null(False)
-    eligible = pl.col(TICK).is_null() & ~cancel & ~excluded
+@lru_cache(maxsize=16)
+def _preparation(rules: OptionRules) -> list[pl.Expr]:
+    ts = pl.coalesce(TICK, "source_ts")
+    integers = [
+        (ts if field == tail.SOURCE_TS else pl.col(tail.NUMBERS[field])).fill_null(NO_INTEGER).alias(tail.NUMBERS[field])
+        for field in tail.INTEGERS
+    ]
     return [
-        (pl.col("may_alert").fill_null(True), ALERT),
-        (pl.col("may_baseline").fill_null(True), BASELINE),
-        (may_sign(rules), SIGNED),
-        (pl.col("is_weak").fill_null(False), WEAK),
-        (pl.col("is_multi_leg").fill_null(False), LEG),
-        (pl.col("is_sweep").fill_null(False), SWEEP),
-        (pl.col("signal_pass").fill_null(False), PASS),
-        (pl.col("is_etf").fill_null(False), ETF),
-        (pl.col("is_etf").is_not_null(), ETF_KNOWN),
-        (is_quoted(rules.rules, OPTION_QUOTE, pl.col("source_ts")), QUOTED),
-        (_packet_stale(rules), AGED),
-        (pl.col("arrived_late").fill_null(False) | pl.col("time_suspect").fill_null(False), LATE),
-        (eligible if rules.rules.cluster_every_print else eligible & pl.col("signal_pass").fill_null(False), INPUT),
-        (cancel, CANCEL),
-        (excluded & ~cancel, EXCLUDED),
-        (pl.col(TICK).is_not_null(), IS_TICK),
+        micro_dollars(_premium(rules)).fill_null(0).alias("micro"),
+        *integers,
+        *(pl.col(tail.NUMBERS[field]).fill_null(float("nan")) for field in tail.REALS),
+        CONTRACTS.ids.expression(pl.col("option_contract_id")).alias("contract"),
+        CONTRACTS.hashes().alias("hash"),
+        VENUES.expression(pl.col("exchange")).alias("venue"),
+        (pl.col("run") == pl.col("run").first()).all().alias("one_run"),
+        _word(rules).alias("flags"),
     ]
 
 
-def _words(frame: pl.DataFrame, found: pl.DataFrame, rules: OptionRules) -> Integers:
-    """Put flags, side and reasons into one integer per row; a tick is nothing but a tick."""
-    words = np.zeros(frame.height, np.int64)
-    for _, bit in _flags(rules):
-        words |= found[f"flag_{bit}"].to_numpy().astype(np.int64) * bit
-    side = found["side"].to_numpy().astype(np.int64)
-    words |= (side << SIDE_SHIFT) | np.where((words & SIGNED != 0) & (side != MISSING) & (side != STALE), PLACED, 0)
-    words[words & IS_TICK != 0] = IS_TICK
-    passing = np.flatnonzero(words & PASS)
-    if passing.size and rules.thresholds.mode == MODE_ALL and not rules.rules.tolerance_within_spread:
-        words[passing] |= BIT["mode:all"] << REASON_SHIFT
-    elif passing.size:
-        masks = masks_of(frame["signal_reasons"].gather(passing)).astype(np.int64)
-        words[passing] |= masks << REASON_SHIFT
+def _word(rules: OptionRules) -> pl.Expr:
+    """Flags and side as one integer per row; a tick is nothing but a tick."""
+    cancel, excluded = pl.col("is_cancel").fill_null(False), pl.col("is_excluded").fill_null(False)
+    passed, signed, side = pl.col("signal_pass").fill_null(False), may_sign(rules), _packet_side(rules)
+    eligible = ~cancel & ~excluded
+    flags = [
+        (pl.col("may_alert").fill_null(True), ALERT),
+        (pl.col("may_baseline").fill_null(True), BASELINE),
+        (signed, SIGNED),
+        (pl.col("is_weak"), WEAK),
+        (pl.col("is_multi_leg"), LEG),
+        (pl.col("is_sweep"), SWEEP),
+        (passed, PASS),
+        (pl.col("is_etf"), ETF),
+        (pl.col("is_etf").is_not_null(), ETF_KNOWN),
+        (signed & (side != MISSING) & (side != STALE), PLACED),
+        (is_quoted(rules.rules, OPTION_QUOTE, pl.col("source_ts")), QUOTED),
+        (_packet_stale(rules), AGED),
+        (pl.col("arrived_late").fill_null(False) | pl.col("time_suspect").fill_null(False), LATE),
+        (eligible if rules.rules.cluster_every_print else eligible & passed, INPUT),
+        (cancel, CANCEL),
+        (excluded & ~cancel, EXCLUDED),
+    ]
+    none = pl.lit(0, pl.UInt32)
+    bits = [pl.when(flag).then(pl.lit(bit, pl.UInt32)).otherwise(none) for flag, bit in flags]
+    word = pl.sum_horizontal(*bits, side.cast(pl.UInt32) * (1 << SIDE_SHIFT))
+    crossed = pl.when(is_crossed(rules.rules, OPTION_QUOTE)).then(pl.lit(CROSSED, pl.UInt32)).otherwise(none)
+    own_reasons = (
+        (crossed + BIT["mode:all"]).cast(pl.Int64) * (1 << REASON_SHIFT) if rules.thresholds.mode == MODE_ALL else pl.lit(0, pl.Int64)
+    )
+    return pl.when(pl.col(TICK).is_null()).then(word.cast(pl.Int64) + pl.when(passed).then(own_reasons).otherwise(0)).otherwise(IS_TICK)
+
+
+def _with_reasons(frame: pl.DataFrame, flags: Integers, rules: OptionRules) -> Integers:
+    """Add the reasons of passing prints; in the mode `all` they are known without looking."""
+    passing = np.flatnonzero(flags & PASS) if rules.thresholds.mode != MODE_ALL else np.zeros(0, np.int64)
+    if not passing.size:
+        return flags
+    words = flags.copy()
+    words[passing] |= masks_of(frame["signal_reasons"].gather(passing)).astype(np.int64) << REASON_SHIFT
     return words

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -85,8 +85,8 @@ def reason_lists(masks: npt.NDArray[np.uint32], parent: npt.NDArray[np.bool_] | 
     if parent is not None:
         keys |= parent.astype(np.int64) << len(REASONS)
     distinct, places = np.unique(keys, return_inverse=True)
-    lists = pl.Series([_reasons(key) for key in distinct.tolist()], dtype=pl.List(pl.String))
-    return lists.gather(places.astype(np.uint32)) if len(keys) else lists
+    lists = _lists(tuple(distinct.tolist()))
+    return lists.gather(places) if distinct.size != 1 else lists.new_from_index(0, keys.size)
 
 
 def masks_of(lists: pl.Series) -> npt.NDArray[np.uint32]:
@@ -100,6 +100,11 @@ def masks_of(lists: pl.Series) -> npt.NDArray[np.uint32]:
 def is_sweep_word(conditions: pl.Expr) -> pl.Expr:
     """Tell whether any condition says SWEEP or ISO, ignoring case."""
     return conditions.list.eval(pl.element().str.to_uppercase().is_in(SWEEP_WORDS)).list.any().fill_null(False)
+
+
+@lru_cache(maxsize=1024)
+def _lists(keys: tuple[int, ...]) -> pl.Series:
+    return pl.Series([_reasons(key) for key in keys], dtype=pl.List(pl.String))
 
 
 @cache
