@@ -64,13 +64,13 @@ class _Source:
         self.sequencer = Sequencer(reorder_ms, live=self.live)
         self._chunks: Iterator[Chunk] = iter(adapter.chunks())
 
-    def pull(self, now_ms: int, throttle: Throttle) -> Chunk | None:
+    def pull(self, clock: Clock, throttle: Throttle) -> Chunk | None:
         """Take the next chunk, None at the end."""
         chunk = next(self._chunks, None)
         if chunk is None:
             self.sequencer.end()
             return None
-        self.sequencer.push(throttle.apply(chunk), now_ms)
+        self.sequencer.push(throttle.apply(chunk), clock.now_ms())
         return chunk
 
 
@@ -169,12 +169,11 @@ class Ingest:
 
     def _pull(self) -> None:
         """Take a chunk of every live feed, and of those others that have come least far."""
-        now_ms = self._ports.clock.now_ms()
         least = min((source.sequencer.upto_ts for source in self._sources if not source.live), default=FOREVER)
         for source in self._sources:
             if source.sequencer.ended or (not source.live and source.sequencer.upto_ts > least):
                 continue
-            chunk = source.pull(now_ms, self._throttle)
+            chunk = source.pull(self._ports.clock, self._throttle)
             if chunk is not None and chunk.refusals:
                 adapter = source.adapter
                 name, digest = getattr(adapter, "source", adapter.feed), getattr(adapter, "digest", self._feeds.run)
