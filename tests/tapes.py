@@ -86,7 +86,7 @@ def with_ticks(prints: pl.DataFrame, tick_ms: int, wait_ms: int = 1_500, only_fi
     return (
         numbered.with_columns(pl.col("signal_reasons").fill_null([]), pl.col("conditions").fill_null([]))
         .select(SCHEMA.names())
-        .cast(dict(SCHEMA))
+        .cast(SCHEMA)
     )
 
 
@@ -107,9 +107,7 @@ def random_prints(
     span_ms = span_ms or count * 20
     bursts = np.sort(rng.integers(0, span_ms, max(count // 6, 1)))
     ts = START_MS + np.sort(rng.choice(bursts, count) + rng.integers(0, 300, count))
-    place = np.arange(count, dtype=np.float64)
-    if disorder_ms:
-        place = ts + rng.integers(0, disorder_ms, count).astype(np.float64)
+    place = (ts + rng.integers(0, disorder_ms, count) if disorder_ms else np.arange(count)).astype(np.float64)
     late = rng.random(count) < late_share
     place = np.where(late, place + (rng.integers(1, late_ms, count) if disorder_ms else rng.integers(1, max(count // 10, 2), count)), place)
     order = np.argsort(place, kind="stable")
@@ -144,15 +142,16 @@ def random_prints(
             pl.format("{}-2025-06-20-{}-{}", "underlying_id", pl.col("strike").cast(pl.Int64), "right").alias("option_contract_id"),
             pl.when(pl.col("right") == "C").then(pl.lit("call")).otherwise(pl.lit("put")).alias("option_type"),
             pl.format("synthetic-{}-test-op-{}", pl.lit(seed), "n").alias("trace_id"), pl.col("source_ts").alias("ingest_ts"),
-            *(pl.when(~pl.col("missing")).then(pl.col(name)).alias(name) for name in ("nbbo_bid", "nbbo_ask", "nbbo_bid_size", "nbbo_ask_size")),
+            *(pl.when(~pl.col("missing")).then(pl.col(name)).alias(name) for name in _QUOTE),
             pl.when(~pl.col("missing")).then(pl.col("source_ts") - pl.col("age")).alias("nbbo_ts"),
-            (pl.col("source_ts") - pl.col("age") // 2).alias("quote_feed_ts"), (pl.col("source_ts") - pl.col("age") // 3).alias("underlying_ts"),
+            (pl.col("source_ts") - pl.col("age") // 2).alias("quote_feed_ts"),
+            (pl.col("source_ts") - pl.col("age") // 3).alias("underlying_ts"),
             pl.lit([], pl.List(pl.String)).alias("signal_reasons"), pl.lit(False).alias("arrived_late"),
             *(pl.lit(PRINT[name]).alias(name) for name in _CONSTANTS),
         )
         .with_columns(*(pl.lit(None, kind).alias(name) for name, kind in SCHEMA.items() if name not in _MADE))
         .select(SCHEMA.names())
-        .cast(dict(SCHEMA))
+        .cast(SCHEMA)
     )  # fmt: skip
 
 
@@ -168,8 +167,10 @@ _CONSTANTS = (
     "underlying_ask",
     "quote_tie",
 )
+_QUOTE = ("nbbo_bid", "nbbo_ask", "nbbo_bid_size", "nbbo_ask_size")
 _FLAGS = (
-    "conditions", "condition_tag", "may_alert", "may_sign", "may_baseline", "is_weak", "is_cancel", "is_excluded", "is_sweep", "is_multi_leg",
+    "conditions", "condition_tag", "may_alert", "may_sign", "may_baseline", "is_weak", "is_cancel", "is_excluded", "is_sweep",
+    "is_multi_leg",
 )  # fmt: skip
 _POLICIES: tuple[tuple[float, tuple[Any, ...]], ...] = (
     (0.66, (["FILL"], "electronic", True, True, True, False, False, False, False, False)),

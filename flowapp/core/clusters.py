@@ -45,7 +45,7 @@ class Grouping:
     superseded: Flags
     """Closed by a later print of its contract."""
 
-    def of_rows(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def of_rows(self, values: Integers) -> Integers:
         """Spread a value per cluster over rows, in the rows' own order."""
         spread = np.empty(self.order.size, values.dtype)
         spread[self.order] = np.repeat(values, lengths_of(self.starts, self.order.size))

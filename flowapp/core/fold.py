@@ -136,6 +136,15 @@ def split_by_partition(frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]
         start += length
 
 
+def split_valid(judged: pl.DataFrame) -> tuple[pl.DataFrame, list[Refused]]:
+    """Return the valid rows of a judged frame, and the others as refused (stage `validate`)."""
+    error = judged[ERROR]
+    if error.null_count() == judged.height:
+        return judged, []
+    bad = judged.filter(error.is_not_null()).select(PARTITION, OFFSET, ERROR)
+    return judged.filter(error.is_null()), [Refused(partition, offset, "validate", text) for partition, offset, text in bad.iter_rows()]
+
+
 @dataclass
 class RunResult:
     """What a whole log brought about: outputs by topic in order, refused records, the state of each partition."""
@@ -160,9 +169,9 @@ def run(
     refused: list[Refused] = []
     for frame in [frames] if isinstance(frames, pl.DataFrame) else frames:
         judged = fold.judge(frame)
-        bad = judged.filter(pl.col(ERROR).is_not_null())
-        refused += [Refused(*row, "validate", error) for *row, error in bad.select(PARTITION, OFFSET, ERROR).iter_rows()]
-        for partition, rows in split_by_partition(judged.filter(pl.col(ERROR).is_null())):
+        valid, bad = split_valid(judged)
+        refused += bad
+        for partition, rows in split_by_partition(valid):
             state = states.setdefault(partition, MemoryState())
             step = batch or rows.height
             for start in range(0, rows.height, step):

@@ -21,6 +21,7 @@ from flowapp.core.signal import PASS_MASK, SignalInput, verdict
 from flowapp.core.tail import Tail, load_tail
 
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 HEAD = b"head"
@@ -143,8 +144,9 @@ class Going:
 
 
 NO_SUMS = Sums(*(np.zeros(0, np.int64) for _ in range(6)))
-NONE_OPEN = Open(*(np.zeros(0, np.int64) for _ in range(4)), np.zeros(0, np.bool_), NO_SUMS)
-NONE_GOING = Going(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0, np.uint32), np.zeros(0, np.bool_))
+_NO_INTEGERS, _NO_FLAGS = np.zeros(0, np.int64), np.zeros(0, np.bool_)
+NONE_OPEN = Open(_NO_INTEGERS, _NO_INTEGERS, _NO_INTEGERS, _NO_INTEGERS, _NO_FLAGS, NO_SUMS)
+NONE_GOING = Going(_NO_INTEGERS, _NO_INTEGERS, _NO_FLAGS, np.zeros(0, np.uint32), _NO_FLAGS)
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,9 @@ def judge_clusters(rules: OptionRules, clusters: Open) -> Going:
     flags = clusters.sums.flags
     mask = (flags >> prints.REASON_SHIFT & prints.REASON_MASK).astype(np.uint32)
     member_passed = (flags & prints.PASS) != 0
-    asked = np.flatnonzero(~member_passed) if rules.rules.cluster_every_print else np.zeros(0, np.int64)
+    # Nothing below the floor passes, so it need not be asked.
+    worth = _dollars(rules, clusters.sums) >= rules.thresholds.min_notional
+    asked = np.flatnonzero(~member_passed & worth) if rules.rules.cluster_every_print else np.zeros(0, np.int64)
     if asked.size:
         mask[asked] = parent_masks(rules, clusters.sums.take(asked))
     goes = member_passed.copy()
@@ -174,12 +178,11 @@ def judge_clusters(rules: OptionRules, clusters: Open) -> Going:
 
 def parent_masks(rules: OptionRules, sums: Sums) -> npt.NDArray[np.uint32]:
     """Ask the signal decision of whole clusters."""
-    shares = 1 if rules.rules.premium_in_dollars else STANDARD_MULTIPLIER
     placed = (sums.flags & prints.PLACED) != 0
     side = np.where(sums.bought > sums.sold, A, np.where(sums.sold > sums.bought, B, np.where(placed, MID, MISSING)))
     frame = pl.DataFrame(
         {
-            "notional": dollars(sums.alert_micro) * shares,
+            "notional": _dollars(rules, sums),
             "side": side,
             "size": sums.alert_size,
             "is_etf": (sums.flags & prints.ETF) != 0,
@@ -187,6 +190,11 @@ def parent_masks(rules: OptionRules, sums: Sums) -> npt.NDArray[np.uint32]:
         }
     )
     return frame.select(_parent_verdict(rules.thresholds)).to_series().to_numpy()
+
+
+def _dollars(rules: OptionRules, sums: Sums) -> Floats:
+    """Notional of the prints that may alert."""
+    return dollars(sums.alert_micro) * (1 if rules.rules.premium_in_dollars else STANDARD_MULTIPLIER)
 
 
 @lru_cache(maxsize=16)

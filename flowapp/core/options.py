@@ -129,7 +129,7 @@ class OptionsFold:
         found = group(arrivals, self._window_ms)
         cluster = found.of_rows(found.name)[arrivals.carried :]
         if found.late.any():
-            flags |= found.of_rows(found.late)[arrivals.carried :] * np.int64(prints.LATE_CLUSTER)
+            flags |= found.of_rows(found.late * np.int64(prints.LATE_CLUSTER))[arrivals.carried :]
         first = found.order[found.starts]
         ends = np.maximum.reduceat(np.concatenate((before.end_ts, ts))[found.order], found.starts)
         sums = before.sums.then(Sums.of_prints(flags, numbers["size"], numbers["micro"])).by_cluster(found.order, found.starts)
@@ -137,8 +137,8 @@ class OptionsFold:
         closed = self._closed(batch, clusters, found.superseded)
         if not places.size:
             return memory.tail, clusters.take(closed), clusters.take(~closed)
-        made = {"flags": flags, "offset": offset, "cluster": cluster, "venue": venue}
-        rows = memory.tail.then([made.get(name, numbers.get(name)) for name in tail.NUMBERS], batch.frame.select("trace_id")[places])
+        numbers |= {"flags": flags, "offset": offset, "cluster": cluster, "venue": venue}
+        rows = memory.tail.then([numbers[name] for name in tail.NUMBERS], batch.frame.select("trace_id")[places])
         return rows, clusters.take(closed), clusters.take(~closed)
 
     def _closed(self, batch: _Batch, clusters: Open, superseded: Flags) -> Flags:
@@ -146,7 +146,8 @@ class OptionsFold:
         if not batch.tick_w.size:
             return superseded & ~clusters.late
         by_tick = batch.tick_w[-1] >= clusters.start_ts + self._window_ms
-        return np.where(clusters.late, clusters.name < batch.tick_offset[-1], superseded | by_tick)
+        closed: Flags = np.where(clusters.late, clusters.name < batch.tick_offset[-1], superseded | by_tick)
+        return closed
 
     def _due(self, batch: _Batch, waiting: Going) -> Integers:
         """Return the tick of this batch that decides each cluster; their number for those that wait on."""
@@ -256,7 +257,8 @@ def _decision_order(rows: Tail, waiting: Going, due: Integers, ready: Integers) 
         return ready
     ids = CONTRACTS.texts(rows.numbers[tail.ATTRIBUTE, rows.offsets.searchsorted(waiting.name[ready])])["option_contract_id"]
     keys = pl.DataFrame({"tie": np.cumsum(begins), "contract": ids})
-    return ready[keys.select(_BY_CONTRACT).to_series().to_numpy()]
+    order: Integers = ready[keys.select(_BY_CONTRACT).to_series().to_numpy()]
+    return order
 
 
 def _left_chunks(before: Tail, after: Tail) -> list[bytes]:

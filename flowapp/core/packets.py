@@ -90,13 +90,15 @@ class Members:
         """Number of the opening print's attributes, per cluster."""
         return self.numbers[tail.ATTRIBUTE, self.starts]
 
-    def total(self, values: npt.NDArray[np.integer | np.bool_]) -> Integers:
+    def total(self, values: Integers | Flags) -> Integers:
         """Sum per cluster."""
-        return np.add.reduceat(values.astype(np.int64, copy=False), self.starts)
+        sums: Integers = np.add.reduceat(values.astype(np.int64, copy=False), self.starts)
+        return sums
 
     def newest(self, field: int) -> Integers:
         """Largest per cluster."""
-        return np.maximum.reduceat(self.numbers[field], self.starts)
+        largest: Integers = np.maximum.reduceat(self.numbers[field], self.starts)
+        return largest
 
 
 def _rank(cluster: Integers, names: Integers) -> Integers:
@@ -180,9 +182,9 @@ def _cut(series: pl.Series, names: list[str]) -> list[pl.Series]:
 @lru_cache(maxsize=16)
 def _constants(rules: str, config: str, window_ms: int, size: int) -> pl.DataFrame:
     """Columns that are the same in every contract packet, 2^size rows of them."""
-    values: dict[str, Any] = {
-        "packet_kind": "contract", "revision": 0, "final": True, "retracted": False, "window_ms": window_ms, "rules": rules, "config": config,
-    } | dict.fromkeys(_LATER)  # fmt: skip
+    values: dict[str, Any] = dict.fromkeys(_LATER)
+    values |= {"packet_kind": "contract", "revision": 0, "final": True, "retracted": False}
+    values |= {"window_ms": window_ms, "rules": rules, "config": config}
     return pl.DataFrame([pl.Series(name, [value], SCHEMA[name]).new_from_index(0, 1 << size) for name, value in values.items()])
 
 

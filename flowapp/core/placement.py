@@ -69,7 +69,9 @@ def side_code(rules: RuleSet, price: pl.Expr, quote: Quote, quoted: pl.Expr, sta
         tolerance = pl.min_horizontal(tolerance, MAX_TOLERANCE_OF_SPREAD * spread)
     malformed = ~(bid.is_finite() & ask.is_finite() & (ask > 0)).fill_null(False)
     absent = ~(quoted & price.is_finite()).fill_null(False)
-    checks = [(stale, STALE), (malformed, MISSING)] if stale_first else [(malformed, MISSING), (stale, STALE)]
+    checks: list[tuple[pl.Expr, int | pl.Expr]] = [(malformed, MISSING), (stale, STALE)]
+    if stale_first:
+        checks.reverse()
     if rules.tolerance_within_spread:
         checks += [(bid > ask, MISSING), (bid == ask, pl.when(price > ask).then(AA).when(price < bid).then(BB).otherwise(MID))]
     checks += [

@@ -86,7 +86,7 @@ def reason_lists(masks: npt.NDArray[np.uint32], parent: npt.NDArray[np.bool_] | 
         keys |= parent.astype(np.int64) << len(REASONS)
     distinct, places = np.unique(keys, return_inverse=True)
     lists = _lists(tuple(distinct.tolist()))
-    return lists.gather(places) if distinct.size != 1 else lists.new_from_index(0, keys.size)
+    return lists.to_frame()[places].to_series() if distinct.size != 1 else lists.new_from_index(0, keys.size)
 
 
 def masks_of(lists: pl.Series) -> npt.NDArray[np.uint32]:

@@ -27,6 +27,7 @@ NO_INTEGER = -(2**63)
 """Null of an integer; null of a real is NaN."""
 _MAX_CHUNKS = 16
 _LEAST_ROOM = 1024
+_PACKED = (pl.col("text").str.len_bytes().cast(pl.UInt16).implode().alias("lengths"), pl.col("text").str.join("").alias("blob"))
 
 # Rows of the number matrix; reals stand in it as their bits. CLUSTER is the offset of the print that opened the print's
 # cluster, which names it; VENUE is a place in the partition's list of venues. What follows STORED holds in this process only.
@@ -44,7 +45,8 @@ INTEGERS, REALS, STORED = range(SEQ, PRICE), range(PRICE, OFFSET), CONTRACT
 
 def reals(numbers: Integers, field: int) -> Floats:
     """Return a real row of a matrix."""
-    return numbers[field].view(np.float64)
+    values: Floats = numbers[field].view(np.float64)
+    return values
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,10 @@ class PackedTexts:
     """Texts as one run of bytes and their lengths, to be cut without touching a text."""
 
     def __init__(self, texts: pl.Series) -> None:
-        self._lengths = texts.str.len_bytes().cast(pl.UInt16).to_numpy()
+        packed = texts.to_frame("text").select(_PACKED)
+        self._lengths = packed["lengths"].item(0).to_numpy()
         self.ends: Integers = np.concatenate(([0], np.cumsum(self._lengths, dtype=np.int64)))
-        self._blob = (texts.str.join("").item(0) or "").encode() if texts.len() else b""
+        self._blob = (packed["blob"].item(0) or "").encode()
 
     def part(self, start: int, end: int) -> tuple[bytes, bytes]:
         """Return the lengths and the bytes of texts start to end."""

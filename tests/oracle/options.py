@@ -12,6 +12,7 @@ from flowapp.settings import Settings
 
 Row = dict[str, Any]
 SIDES = ("AA", "A", "MID", "B", "BB", "MISSING", "STALE")
+CONTRACT = ("option_contract_id", "underlying_id", "root", "expiry", "strike", "option_type", "multiplier", "expires_at")
 KEEPS = ("mode:all", "keep:auto-large", "keep:ask-side", "keep:sweep-or-iso", "keep:large-contract-count", "nbbo:crossed")
 
 
@@ -43,8 +44,10 @@ class OptionsOracle:
         self.window = settings.cluster_window_ms
         self.max_age = settings.options_signal_nbbo_max_age_ms
         self.packet_age = self.max_age if rules.quote_age_by_source else or_else(settings.nbbo_max_age_ms, 1000)
-        balanced = settings.options_signal_mode == "balanced"
-        low = (lambda value, cap: min(value, cap)) if balanced else (lambda value, cap: value)
+
+        def low(value: float, cap: float) -> float:
+            return min(value, cap) if settings.options_signal_mode == "balanced" else value
+
         self.floor = low(settings.options_signal_min_notional, 5000)
         self.etf_floor = low(settings.options_signal_etf_min_notional, 25000)
         self.bid_floor = low(settings.options_signal_bid_side_min_notional, 15000)
@@ -155,7 +158,8 @@ class OptionsOracle:
 
     def micro(self, row: Row) -> int:
         per_share = row["price"] * row["size"]
-        return round((per_share * self.shares(row) if self.r.premium_in_dollars else per_share) * 1e6)
+        whole: int = round((per_share * self.shares(row) if self.r.premium_in_dollars else per_share) * 1e6)
+        return whole
 
     def is_etf(self, row: Row) -> bool:
         return row["underlying_id"] in self.s.options_signal_etf_underlyings
@@ -240,7 +244,7 @@ class OptionsOracle:
             "origin_partition": tick["_partition"], "origin_offset": tick["_offset"], "packet_kind": "contract", "late": cluster.late,
             "members": [r["trace_id"] for r in rows[:1000]], "member_count": len(rows), "count": len(rows),
             "member_first_offset": first["_offset"], "member_last_offset": last["_offset"],
-            **{name: first[name] for name in ("option_contract_id", "underlying_id", "root", "expiry", "strike", "option_type", "multiplier", "expires_at")},
+            **{name: first[name] for name in CONTRACT},
             "is_etf": self.is_etf(first), "total_size": sum(r["size"] for r in rows), "verdict_reasons": cluster.reasons,
             "first_price": first["price"], "last_price": last["price"], "start_ts": cluster.start, "end_ts": cluster.end,
             "window_ms": self.window, "rules": self.r.name, "config": self.config,

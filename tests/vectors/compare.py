@@ -52,7 +52,9 @@ def nbbo_side(lines: Sequence[Any]) -> list[bool]:
 
 def signal_decision(lines: Sequence[Any]) -> list[bool]:
     """Compare verdicts (4.5), the ETF set being {SPY}."""
-    names = {"notional": pl.Float64, "size": pl.Int64, "nbbo_side": pl.String, "is_etf": pl.Boolean, "conditions": pl.List(pl.String)}
+    names = pl.Schema(
+        {"notional": pl.Float64(), "size": pl.Int64(), "nbbo_side": pl.String(), "is_etf": pl.Boolean(), "conditions": pl.List(pl.String())}
+    )
     frame = pl.DataFrame([{name: case[0].get(name) for name in names} for case in lines], schema=names, strict=False).with_row_index()
     equal = [False] * len(lines)
     for mode in sorted({case[1] for case in lines}):
