@@ -38,6 +38,7 @@ class ChangelogWriter:
     def __init__(self, bootstrap: str, place: Place, transactional_id: str) -> None:
         self._place = place
         self._delivered_offset = -1
+        self._error: KafkaError | None = None
         self._producer = confluent_kafka.Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -62,15 +63,19 @@ class ChangelogWriter:
         Raises:
             StateError: the transaction was refused, or it cannot be told whether it was committed.
         """
+        self._delivered_offset = -1
         try:
             self._producer.begin_transaction()
             for key, row in rows.items():
                 self._produce(key, row)
             self._produce(POSITION_KEY, positions.encode(position), on_delivery=self._on_delivery)
-        except KafkaException as error:
+            while self._producer.flush(1.0):
+                pass
+        except (KafkaException, SystemError) as error:
+            # The client raises a fatal error out of whatever callback runs, from which SystemError may come.
             raise self._refused(error) from error
-        while self._producer.flush(1.0):
-            pass
+        if self._error is not None:
+            raise self._refused(KafkaException(self._error))
         on_delivered()
         self._insist("committing a checkpoint", self._producer.commit_transaction)
         return self._delivered_offset + 1
@@ -90,6 +95,8 @@ class ChangelogWriter:
     def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
         if error is None:
             self._delivered_offset = message.offset()
+        else:
+            self._error = error
 
     def _insist(self, doing: str, call: Callable[[float], None]) -> None:
         """Call again as long as the client says that the same call may be resumed."""
@@ -102,8 +109,9 @@ class ChangelogWriter:
                     raise self._refused(error) from error
                 log.warning("%s: %s waits for the broker: %s", self._place, doing, error.args[0].str())
 
-    def _refused(self, error: KafkaException) -> StateError:
-        return StateError(f"{self._place}: the broker refused a checkpoint of agent {self._place.agent}: {error.args[0].str()}")
+    def _refused(self, error: Exception) -> StateError:
+        reason = error.args[0].str() if isinstance(error, KafkaException) else f"fatal error in the client ({error})"
+        return StateError(f"{self._place}: the broker refused a checkpoint of agent {self._place.agent}: {reason}")
 
 
 class ChangelogReader:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import confluent_kafka
@@ -15,8 +17,10 @@ Headers = Sequence[tuple[str, bytes]]
 
 QUEUE_MAX_MESSAGES = 200_000
 QUEUE_MAX_KBYTES = 131_072
+MESSAGE_MAX_BYTES = 8 << 20
 LINGER_MS = 5
 POLL_SECONDS = 0.2
+LOG_SECONDS = 5.0
 
 log = logging.getLogger("flowapp.engine.producer")
 
@@ -62,6 +66,7 @@ class KafkaProducer:
     ) -> None:
         self._on_fatal = on_fatal
         self._closed = threading.Event()
+        self._logged = 0.0
         self._producer = confluent_kafka.Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -72,6 +77,7 @@ class KafkaProducer:
                 "delivery.report.only.error": True,
                 "compression.type": "lz4",
                 "linger.ms": linger_ms,
+                "message.max.bytes": MESSAGE_MAX_BYTES,
                 "queue.buffering.max.messages": QUEUE_MAX_MESSAGES,
                 "queue.buffering.max.kbytes": QUEUE_MAX_KBYTES,
                 "reconnect.backoff.max.ms": 1000,
@@ -95,18 +101,20 @@ class KafkaProducer:
     ) -> None:
         produce = self._producer.produce
         options: dict[str, Any] = {} if headers is None else {"headers": list(headers)}
-        for value, key, partition, timestamp in zip(values, keys, partitions, timestamps, strict=True):
-            while True:
-                try:
-                    produce(topic, value, key, partition, timestamp=timestamp, **options)
-                    break
-                except BufferError:
-                    self._producer.poll(POLL_SECONDS)
+        with self._ending():
+            for value, key, partition, timestamp in zip(values, keys, partitions, timestamps, strict=True):
+                while True:
+                    try:
+                        produce(topic, value, key, partition, timestamp=timestamp, **options)
+                        break
+                    except BufferError:
+                        self._producer.poll(POLL_SECONDS)
 
     def flush(self) -> None:
-        while self._producer.flush(1.0):
-            pass
-        self._producer.poll(0)
+        with self._ending():
+            while self._producer.flush(1.0):
+                pass
+            self._producer.poll(0)
 
     def depth(self) -> int:
         return len(self._producer)
@@ -118,13 +126,21 @@ class KafkaProducer:
 
     def _poll(self) -> None:
         while not self._closed.is_set():
-            self._producer.poll(POLL_SECONDS)
+            with self._ending():
+                self._producer.poll(POLL_SECONDS)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """End the process on a fatal error, which the client raises out of whichever call comes next."""
+        try:
+            yield
+        except (confluent_kafka.KafkaException, SystemError) as error:
+            self._on_fatal(f"the producer can no longer guarantee order and completeness: {error}")
 
     def _on_error(self, error: confluent_kafka.KafkaError) -> None:
-        if error.fatal():
-            self._on_fatal(f"the producer can no longer guarantee order and completeness: {error}")
-        else:
-            log.warning("producer: %s", error)
+        if time.monotonic() - self._logged > LOG_SECONDS:
+            self._logged = time.monotonic()
+            log.warning("the producer waits for the broker: %s", error.str())
 
 
 class Sent(NamedTuple):

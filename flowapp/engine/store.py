@@ -24,6 +24,7 @@ class Store(SerializedStore):  # type: ignore[misc]
         try:
             await asyncio.get_running_loop().run_in_executor(None, runner.assign, partitions, generation_id)
         except Exception as error:
+            await self.app.consumer.leave_group()
             end_process(error)
 
     def persisted_offset(self, tp: TP) -> int | None:

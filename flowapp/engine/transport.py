@@ -6,12 +6,15 @@ records and `Message.offset` the last one's, so everything Faust does happens on
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import faust
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.protocol.group import LeaveGroupRequest
 from faust.transport.consumer import ensure_TPset
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -19,6 +22,7 @@ from faust.types.tuples import ack_lock
 
 FETCH_MAX_WAIT_MS = 50
 FETCH_MAX_BYTES = 32 << 20
+LEAVE_SECONDS = 2.0
 
 
 class RunSchema(faust.Schema):  # type: ignore[misc]
@@ -100,6 +104,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self._consumer._coordinator._group_instance_id = None
         await super().on_thread_stop()
 
+    async def leave_group(self) -> None:
+        """Leave the group at once, in the middle of whatever it does; the process ends after this."""
+        await self.call_thread(self._leave_group)
+
+    async def _leave_group(self) -> None:
+        coordinator = self._ensure_consumer()._coordinator
+        await coordinator._send_req(LeaveGroupRequest(coordinator.group_id, coordinator.member_id))
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         consumer = self._ensure_consumer()
         assignment = self.assignment()
@@ -137,6 +149,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return ConsumerMessage(
             tp.topic, tp.partition, offset, 0.0, 0, None, None, value, None, 0, 0, TP(tp.topic, tp.partition), generation_id=generation
         )
+
+    async def leave_group(self) -> None:
+        """Leave the consumer group, so that nobody waits for a worker that refuses."""
+        with suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(self._thread.leave_group(), LEAVE_SECONDS)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         positions: Mapping[TP, int] = self.app.next_offsets()

@@ -12,14 +12,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from flowapp import runs, topic_admin, topics
 from flowapp.core.fold import OFFSET, PARTITION, MemoryState, run
@@ -35,6 +35,7 @@ REPOSITORY = Path(__file__).parents[2]
 KEYS = 200
 TICK_EVERY = 400
 FIRST_MS = 1_700_000_000_000
+FEED_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,13 @@ def read_topic(settings: Settings, topic: str, *, committed: bool = False) -> li
 class Worker:
     """A worker process with mock agents, its log and its state directory."""
 
-    def __init__(self, settings: Settings, number: int, **environment: str) -> None:
+    def __init__(self, settings: Settings, number: int, words: Sequence[str] = ("--without-web",), **environment: str) -> None:
         self.settings = Settings.load({**settings.environment(), "WORKER_ID": str(number)}, dotenv=Path(os.devnull))
         self.number = number
         self.log_path = settings.home / f"{settings.namespace}-worker-{number}.log"
         self._log = self.log_path.open("ab")
         self._begins = self.log_path.stat().st_size
-        command = [sys.executable, "-m", "faust", "-q", "-A", "tests.mocks.worker", "worker", "-L", "uvloop", "--without-web"]
+        command = [sys.executable, "-m", "faust", "-q", "-A", "tests.mocks.worker", "worker", "-L", "uvloop", *words]
         ours = {variable for variable, *_ in variable_table()}
         environ = {name: value for name, value in os.environ.items() if name not in ours}
         environ |= {**settings.environment(), "WORKER_ID": str(number), "PYTHONPATH": str(REPOSITORY), **environment}
@@ -151,6 +152,7 @@ class Stack:
         self.codec = TallyCodec(Codec(HttpRegistry(settings.registry_url)))
         self.workers: list[Worker] = []
         self._producer = KafkaProducer(settings.bootstrap)
+        self._committed: Consumer | None = None
         self._written: dict[str, int] = dict.fromkeys(agents, 0)
         pins = runs.Pins.of(settings, runs.cluster_id(settings))
         runs.KafkaRunLog(settings).write([{"key": runs.PIN_KEY, "kind": "pin", **asdict(pins)}])
@@ -182,15 +184,16 @@ class Stack:
             if number % TICK_EVERY == TICK_EVERY - 1:
                 for each in range(self.settings.topic_partitions):
                     add(encode(0, 0, moment, moment), None, each, moment)
-            value = odd.get(number - self._written[agent]) or encode(key, chance.randrange(1, 1000), moment)
+            value = encode(key, chance.randrange(1, 1000), moment)
+            value = odd.get(number - self._written[agent], value)
             add(value, f"U{key}".encode(), partition, moment)
         self._producer.send(self.topic(topics.AGENT_INPUTS[agent]), values, keys=keys, partitions=partitions, timestamps=times)
         self._producer.flush()
         self._written[agent] += records
 
-    def start(self, number: int = 0, **environment: str) -> Worker:
+    def start(self, number: int = 0, words: Sequence[str] = ("--without-web",), **environment: str) -> Worker:
         """Start a worker."""
-        worker = Worker(self.settings, number, MOCK_AGENTS=",".join(self.agents), **environment)
+        worker = Worker(self.settings, number, words, MOCK_AGENTS=",".join(self.agents), **environment)
         self.workers.append(worker)
         return worker
 
@@ -204,6 +207,8 @@ class Stack:
             if worker.process.poll() is None:
                 worker.signal(signal.SIGCONT)
                 worker.kill()
+        if self._committed is not None:
+            self._committed.close()
         self._producer.close()
 
     def ends(self, agent: str = "options") -> list[int]:
@@ -216,17 +221,40 @@ class Stack:
 
     def committed(self, agent: str = "options") -> list[int]:
         """Return the offsets up to which checkpoints are reported to the consumer group."""
-        consumer = Consumer({"bootstrap.servers": self.settings.bootstrap, "group.id": topics.app_id(self.settings.namespace)})
+        if self._committed is None:
+            group = topics.app_id(self.settings.namespace)
+            self._committed = Consumer({"bootstrap.servers": self.settings.bootstrap, "group.id": group, "log_level": 2})
         name = self.topic(topics.AGENT_INPUTS[agent])
-        found = consumer.committed([TopicPartition(name, p) for p in range(self.settings.topic_partitions)], 10)
-        consumer.close()
-        return [max(0, place.offset) for place in found]
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                found = self._committed.committed([TopicPartition(name, p) for p in range(self.settings.topic_partitions)], 10)
+                return [max(0, place.offset) for place in found]
+            except KafkaException:
+                # The group's coordinator is away or loading.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(FEED_SECONDS)
 
     def wait_applied(self, seconds: float = 60.0) -> None:
         """Wait until everything in the raw topics is applied and checkpointed."""
         for agent in self.agents:
             ends = self.ends(agent)
             eventually(partial(self._reached, agent, ends), seconds, f"agent {agent}'s position {ends}")
+
+    def feed_until_moved(self) -> None:
+        """Append a few records at a time until every agent has checkpointed something more."""
+        begun = {agent: self.committed(agent) for agent in self.agents}
+        self.feed_until(lambda: all(self.committed(agent) != begun[agent] for agent in self.agents))
+
+    def feed_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Append a few records at a time until a condition holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds:g} s"
+            for agent in self.agents:
+                self.feed(100, agent)
+            time.sleep(FEED_SECONDS)
 
     def _reached(self, agent: str, ends: list[int]) -> bool:
         return self.committed(agent) == ends
@@ -289,6 +317,15 @@ class Stack:
             rows.pop(POSITION_KEY, None)
             want = expected[partition].rows if partition in expected else {}
             assert rows == want, f"state of {agent}[{partition}] differs in {len(set(rows.items()) ^ set(want.items()))} rows"
+
+    def outputs(self, agent: str = "options") -> int:
+        """Return how many records an agent's output topics hold."""
+        return sum(len(read_topic(self.settings, self.topic(topic))) for topic in OUTPUTS[agent])
+
+    def configurations(self, agent: str = "options") -> list[list[dict[str, Any]]]:
+        """Return, by partition, the recorded configurations in order of the offsets from which they hold."""
+        rows = runs.read_all(self.settings)
+        return [runs.configs(rows, agent, partition) for partition in range(self.settings.topic_partitions)]
 
     def dead_letters(self) -> Counter[str]:
         """Return how often each dead letter id stands in the log."""

@@ -1,5 +1,7 @@
 import threading
+from types import SimpleNamespace
 
+import confluent_kafka
 import pytest
 
 from flowapp.engine.producer import KafkaProducer, MemoryProducer, Producer, Sent
@@ -38,3 +40,20 @@ def test_a_full_queue_blocks_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) 
     producer._producer.purge()
     sender.join(timeout=10)
     assert not sender.is_alive()
+    producer._closed.set()
+    producer._poller.join()
+
+
+def test_a_fatal_error_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons: list[str] = []
+    producer = KafkaProducer("127.0.0.1:1", on_fatal=reasons.append)
+    producer._closed.set()
+    producer._poller.join()
+
+    def fenced(timeout: float) -> int:
+        raise confluent_kafka.KafkaException(confluent_kafka.KafkaError(confluent_kafka.KafkaError._FATAL))
+
+    monkeypatch.setattr(producer, "_producer", SimpleNamespace(flush=fenced, poll=fenced))
+    producer.flush()
+    assert len(reasons) == 1
+    assert reasons[0].startswith("the producer can no longer guarantee order and completeness")
