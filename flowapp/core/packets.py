@@ -88,7 +88,8 @@ class Members:
     @property
     def attributes(self) -> Integers:
         """Number of the opening print's attributes, per cluster."""
-        return self.numbers[tail.ATTRIBUTE, self.starts]
+        numbers: Integers = self.numbers[tail.ATTRIBUTE, self.starts]
+        return numbers
 
     def total(self, values: Integers | Flags) -> Integers:
         """Sum per cluster."""

@@ -59,20 +59,26 @@ def is_stamped(frame: pl.DataFrame, config: str) -> bool:
 
 def stamp(frame: pl.DataFrame, rules: Settings | OptionRules) -> pl.DataFrame:
     """Add side, notional, ETF flag, verdict and configuration to option prints with their frozen context and condition flags."""
-    wanted = option_rules(rules)
-    stamped = frame.with_columns(
-        _side(wanted).alias("_side"),
-        round_expr(_dollars(wanted), 2).alias("notional"),
-        pl.when(pl.col("option_type").is_not_null()).then(pl.col("underlying_id").is_in(wanted.etfs)).alias("is_etf"),
-    )
-    stamped = stamped.with_columns(_verdict(wanted).alias("_mask"))
-    return stamped.with_columns(
+    context, verdicts, texts = _stamping(option_rules(rules))
+    return frame.with_columns(context).with_columns(verdicts).with_columns(texts).drop("_side", "_mask")
+
+
+@lru_cache(maxsize=16)
+def _stamping(rules: OptionRules) -> tuple[list[pl.Expr], list[pl.Expr], list[pl.Expr]]:
+    """Expressions of the stamp, each group over the columns of those before it."""
+    context = [
+        _side(rules).alias("_side"),
+        round_expr(_dollars(rules), 2).alias("notional"),
+        pl.when(pl.col("option_type").is_not_null()).then(pl.col("underlying_id").is_in(rules.etfs)).alias("is_etf"),
+    ]
+    texts = [
         side_text(pl.col("_side")).alias("nbbo_side"),
         passes(pl.col("_mask")).alias("signal_pass"),
         reasons(pl.col("_mask")).alias("signal_reasons"),
-        pl.lit(wanted.thresholds.mode).alias("signal_profile"),
-        pl.lit(wanted.config).alias("config"),
-    ).drop("_side", "_mask")
+        pl.lit(rules.thresholds.mode).alias("signal_profile"),
+        pl.lit(rules.config).alias("config"),
+    ]
+    return context, [_verdict(rules).alias("_mask")], texts
 
 
 def may_sign(rules: OptionRules) -> pl.Expr:

@@ -98,7 +98,7 @@ def test_tick_density_changes_nothing_but_origins_on_a_log_in_time_order(rules: 
 
 def test_the_worked_example_is_decided_tick_by_tick() -> None:
     names = {CONTRACT_A: (1000, 1200), CONTRACT_B: (1300, 1600), CONTRACT_C: (1700, 2050)}
-    events = [(ts, option_print(ts, option_contract_id=contract, size=500)) for contract, times in names.items() for ts in times]
+    events: list[tuple[float, dict[str, Any]]] = [(ts, option_print(ts, option_contract_id=contract, size=500)) for contract, times in names.items() for ts in times]
     events += [(w + 0.5, tick(w)) for w in range(250, 3501, 250)]
     rows = [row for _, row in sorted(events, key=lambda event: event[0])]
     for rules in RULES:
@@ -147,7 +147,7 @@ def test_a_symmetric_tape_buys_as_much_as_it_sells() -> None:
     signed = prints.filter(pl.col("may_sign"), pl.col("nbbo_side").is_in(["AA", "A", "B", "BB"]))
     bought = signed.filter(pl.col("nbbo_side").is_in(["AA", "A"]))
     assert signed.height > 50_000
-    for share in (bought.height / signed.height, *(bought[name].sum() / signed[name].sum() for name in ("size", "notional"))):
+    for share in (bought.height / signed.height, *(float(bought[name].sum()) / float(signed[name].sum()) for name in ("size", "notional"))):
         assert 0.48 <= share <= 0.52
 
 

@@ -93,7 +93,7 @@ def test_standard_staleness_follows_how_the_quote_was_observed(
 
 def test_what_is_no_quote_is_missing_under_both_rule_sets() -> None:
     nan, inf = float("nan"), float("inf")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"price": 1.0},
         {"price": 1.0, "nbbo_bid": 1.0, "nbbo_ask": None},
         {"price": 1.0, "nbbo_bid": nan, "nbbo_ask": 1.1},

@@ -23,7 +23,8 @@ def packets(rules: RuleSet, *prints: dict[str, Any], **settings: Any) -> list[di
 
 
 def reverted(switch: str) -> RuleSet:
-    return replace(STANDARD, **{switch: False})
+    changes: dict[str, Any] = {switch: False}
+    return replace(STANDARD, **changes)
 
 
 def test_the_two_rule_sets_differ_in_every_switch() -> None:

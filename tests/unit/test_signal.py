@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -22,7 +24,7 @@ MIN, ETF, BID, MID, MISSING, NONE = (
     )
 )
 # notional, size, side, is_etf, condition, reasons in smart-money, reasons in balanced (reference A.2)
-TABLE = [
+TABLE: list[tuple[Any, ...]] = [
     (9999.99, 100, "A", False, "", [MIN], [ASK]),
     (10000, 100, "A", False, "", [ASK], [ASK]),
     (10000, 499, "MID", False, "", [MID], [MID]),
