@@ -197,8 +197,8 @@ def to_text(status: Status) -> str:
     head = f"namespace {status.namespace} on {status.bootstrap}, schemas on {status.registry_url}, data in {status.home}"
     blocks = [head, columns([_part_row(part) for part in status.parts])]
     if status.lags:
-        rows = [("agent", "partition", "committed", "end", "lag")]
-        rows += [(lag.agent, str(lag.partition), _number(lag.committed), _number(lag.end), _number(lag.lag)) for lag in status.lags]
+        rows: list[tuple[str, ...]] = [("agent", "partition", "committed", "end", "lag")]
+        rows += [row for agent in topics.AGENT_INPUTS for row in _lag_rows([lag for lag in status.lags if lag.agent == agent])]
         blocks.append(columns(rows))
     moving = [(name, f"{rate:,.0f}/s") for name, rate in status.rates.items() if rate > 0]
     if status.rates:
@@ -212,6 +212,13 @@ def _part_row(part: PartStatus) -> tuple[str, ...]:
     ports = ", ".join(f"{role} {port}" for role, port in part.ports.items())
     memory = "" if part.memory_bytes is None else f"{part.memory_bytes / MEBIBYTE:.0f} MB"
     return part.name, part.state, "" if part.pid is None else f"pid {part.pid}", memory, ports
+
+
+def _lag_rows(lags: Sequence[Lag]) -> list[tuple[str, ...]]:
+    """Return a row a partition; one for all while the agent has not committed anything."""
+    if lags and all(lag.committed is None for lag in lags):
+        return [(lags[0].agent, "all", "none yet", _number(sum(lag.end for lag in lags)), _number(sum(lag.lag for lag in lags)))]
+    return [(lag.agent, str(lag.partition), _number(lag.committed), _number(lag.end), _number(lag.lag)) for lag in lags]
 
 
 def _number(value: int | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import signal
 import sys
 import threading
@@ -17,7 +16,7 @@ from flowapp import topic_admin
 from flowapp.embedded import infra, programs, registry, runfile
 from flowapp.embedded.locks import FileLock
 from flowapp.embedded.supervisor import Reporter, Supervisor, supervise
-from flowapp.errors import RegistryUnavailable, SettingError, StackError
+from flowapp.errors import RegistryUnavailable, StackError
 from flowapp.settings import PROFILES, Settings
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -27,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
     """Add `up` to the commands of `flow`."""
     parser = subparsers.add_parser("up", help="run broker, registry, worker and edge, and show packets; Ctrl-C stops all")
     parser.add_argument("--profile", choices=PROFILES, help="synthetic market, instead of SYNTHETIC_MARKET_MODE")
-    parser.add_argument("--file", metavar="PATH", help="recorded option prints instead of the synthetic market")
+    parser.add_argument("--file", metavar="PATH", help="recorded prints instead of the synthetic market, several separated by commas")
     parser.add_argument("--only", choices=("infra", "services"), help="broker and registry alone, or what works on running ones")
     parser.set_defaults(run=run)
 
@@ -48,18 +47,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def effective_settings(profile: str | None, file: str | None) -> Settings:
-    """Return the settings as the options change them; a file switches the equities feed off unless that one is set.
+    """Return the settings as the options change them; a file takes the place of its kind of feed and the other is off.
 
     Raises:
-        SettingError: the file is not there.
+        SourceError: the file cannot be read as prints.
     """
     settings = Settings.load(synthetic_market_mode=profile)
     if file is None:
         return settings
-    if not Path(file).exists():
-        raise SettingError(f"--file was {file!r}; allowed: a file that exists")
-    equities = settings.equities_ingest_adapter if settings.equities_files else "none"
-    return dataclasses.replace(settings, options_ingest_adapter="files", options_files=(file,), equities_ingest_adapter=equities)
+    from flowapp.edge.feeds import with_files
+
+    return with_files(settings, [name.strip() for name in file.split(",")], options=None, equities=None)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ FAILURES_ALLOWED = 8
 EXIT_REFUSED = 2
 OWN_NAME = "flow"
 # From which level on a part's own lines are worth a person's attention; all of them are in its log file.
-LEAST_LEVEL = {"broker": "ERROR", "registry": "ERROR"}
+LEAST_LEVEL = {"broker": "ERROR", "registry": "ERROR", "watch": "INFO"}
 
 
 class Stopped(Exception):
@@ -37,12 +37,15 @@ class Reporter:
 
     def __init__(self, out: TextIO, home: Path) -> None:
         self._out = out
+        self._last: dict[str, str] = {}
         self._file = LogFile(log_path(home, OWN_NAME))
 
     def __call__(self, record: Record) -> None:
-        """Show a part's record if it matters."""
-        if record.severity >= LEVELS[LEAST_LEVEL.get(record.service, "WARNING")]:
-            self._show(record)
+        """Show a part's record if it matters and is not what that part said last."""
+        if record.severity < LEVELS[LEAST_LEVEL.get(record.service, "WARNING")] or self._last.get(record.service) == record.msg:
+            return
+        self._last[record.service] = record.msg
+        self._show(record)
 
     def say(self, message: str, level: str = "INFO", **context: object) -> None:
         """Log and show a line of our own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -18,6 +19,7 @@ import pytest
 
 from flowapp.settings import Settings
 from tests.conftest import NO_DOTENV, free_port_offset, new_home
+from tests.mocks.tape import write_tape
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -173,7 +175,7 @@ def test_services_alone_want_an_infra_that_answers(settings: Settings, up: list[
 def test_a_fresh_machine_shows_packets_survives_a_killed_worker_and_goes_on_after_ctrl_c(settings: Settings, up: list[Up]) -> None:
     stack = Up(settings, "--profile", "active")
     up.append(stack)
-    stack.packets(5)
+    stack.packets(2)
     assert {ip for ip, _ in listeners(stack.process.pid)} == {"127.0.0.1"}
     expected = {settings.port(base) for base in (19092, 19093, 18081, 18082, 9464)}
     assert {port for _, port in listeners(stack.process.pid)} == expected
@@ -182,7 +184,7 @@ def test_a_fresh_machine_shows_packets_survives_a_killed_worker_and_goes_on_afte
     os.kill(worker, signal.SIGKILL)
     stack.says("WARNING: worker was killed by SIGKILL; starting it again")
     eventually(lambda: stack.pid_of("worker") != worker, BOOT_SECONDS, "a new worker")
-    stack.packets(len(stack.out) + 5)
+    stack.packets(len(stack.out) + 2)
 
     members = family(stack.process.pid)
     assert stack.end() == 0
@@ -193,7 +195,7 @@ def test_a_fresh_machine_shows_packets_survives_a_killed_worker_and_goes_on_afte
     again = Up(settings, "--profile", "active")
     up.append(again)
     again.says("topics were there")
-    again.packets(25)
+    again.packets(3)
     assert again.end(signal.SIGTERM) == 0
 
 
@@ -210,6 +212,25 @@ def test_services_run_on_an_infra_that_runs_already(settings: Settings, up: list
     assert services.end() == 0
     assert infra.process.poll() is None
     assert infra.end() == 0
+
+
+@whole
+def test_a_file_is_shown_once_and_a_second_start_says_that_it_is_done(settings: Settings, up: list[Up], tmp_path: Path) -> None:
+    tape = tmp_path / "made up.csv"
+    write_tape(tape, prints=12)
+    fast = dataclasses.replace(settings, flow_speed=0.0)
+    first = Up(fast, "--file", str(tape))
+    up.append(first)
+    first.says("edge has finished")
+    first.packets(12)
+    assert first.end() == 0
+    assert all("XYZ-2024-06-21-500-C" in line for line in first.out)
+    again = Up(fast, "--file", str(tape))
+    up.append(again)
+    again.says("nothing to do")
+    again.packets(12)
+    assert again.end() == 0
+    assert sorted(again.out) == sorted(first.out)
 
 
 @whole

@@ -19,5 +19,5 @@ def write_tape(path: Path, prints: int) -> None:
     for number in range(prints):
         trade = (START + number * STEP).isoformat(sep=" ", timespec="milliseconds")
         quote = (START + number * STEP - timedelta(milliseconds=40)).isoformat(sep=" ", timespec="milliseconds")
-        rows.append(f"XYZ,2024-06-21,500.0,CALL,{trade},{quote},{number + 1},255,255,255,255,130,100,6,5.10,10,5,5.00,50,10,5,5.10,50")
+        rows.append(f"XYZ,2024-06-21,500.0,CALL,{trade},{quote},{number + 1},255,255,255,255,18,100,6,5.10,10,5,5.00,50,10,5,5.10,50")
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")

@@ -13,9 +13,10 @@ from flowapp.embedded.command import effective_settings, locked
 from flowapp.embedded.kafka import Broker
 from flowapp.embedded.locks import FileLock, is_held
 from flowapp.embedded.registry import Registry
-from flowapp.errors import PortTaken, SettingError, StackError
+from flowapp.errors import PortTaken, SourceError, StackError
 from flowapp.settings import Settings
 from tests.conftest import free_port_offset
+from tests.mocks.tape import write_tape
 
 
 def settings_in(home: Path, **values: str) -> Settings:
@@ -142,14 +143,14 @@ def test_a_second_worker_on_a_namespace_is_told_which_one(tmp_path: Path) -> Non
         pass
 
 
-def test_a_file_takes_the_place_of_the_options_feed_and_names_its_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_takes_the_place_of_the_feeds_and_names_its_namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "day-1.dbn.zst").touch()
-    settings = effective_settings(None, "day-1.dbn.zst")
-    assert (settings.options_ingest_adapter, settings.options_files) == ("files", ("day-1.dbn.zst",))
+    write_tape(tmp_path / "day-1.csv", prints=1)
+    settings = effective_settings(None, "day-1.csv")
+    assert (settings.options_ingest_adapter, settings.options_files) == ("files", ("day-1.csv",))
     assert settings.equities_ingest_adapter == "none"
     assert settings.namespace == "tape_day_1"
-    with pytest.raises(SettingError, match=r"'no-such\.csv'"):
+    with pytest.raises(SourceError, match=r"no-such\.csv"):
         effective_settings(None, "no-such.csv")
 
 

@@ -173,6 +173,19 @@ def test_warnings_of_parts_are_shown_and_the_rest_is_in_their_logs(bench: Bench,
     assert not bench.said("all is well")
 
 
+def test_a_part_that_repeats_itself_is_shown_once(bench: Bench) -> None:
+    bench.run(
+        (StandIn("watch", f"print('no prints yet'); print('no prints yet'); print('12 passed'); print('no prints yet'); {SLEEPER}"), True)
+    )
+    eventually(lambda: bench.said("up"))
+    assert [line.split(maxsplit=2)[2] for line in bench.out.getvalue().splitlines() if " watch " in line and "runs" not in line] == [
+        "no prints yet",
+        "12 passed",
+        "no prints yet",
+        "up",
+    ]
+
+
 def test_what_a_killed_stack_left_is_ended_by_the_next(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as orphan:
         kept = runfile.Process.of("broker", orphan.pid, {"client port": 1})

@@ -127,4 +127,5 @@ def test_records_know_nothing_above_them() -> None:
 
 
 def test_the_embedded_stack_knows_no_rules() -> None:
-    assert broken("flowapp.embedded", "flowapp.core", "flowapp.engine", "flowapp.edge", "flowapp.agents", "flowapp.simulator") == []
+    assert broken("flowapp.embedded", "flowapp.core", "flowapp.engine", "flowapp.agents", "flowapp.simulator") == []
+    assert broken("flowapp.embedded", "flowapp.edge", allowed=("flowapp.edge.feeds",)) == []

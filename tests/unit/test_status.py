@@ -20,9 +20,19 @@ def test_columns_are_aligned_under_each_other() -> None:
 
 def test_a_person_sees_parts_lag_and_the_topics_that_move() -> None:
     parts = [PartStatus("broker", "running", 12, {"client port": 19092}, 300 << 20), PartStatus("worker", "stopped")]
-    text = status.to_text(told(parts, [Lag("options", 0, None, 1200, 1200)], {"demo.flow.packets": 1234.4, "demo.ops.runs": 0.0}))
+    lags = [
+        Lag("equities", 0, None, 5, 5),
+        Lag("equities", 1, None, 6, 6),
+        Lag("options", 0, 200, 1200, 1000),
+        Lag("options", 1, None, 7, 7),
+    ]
+    text = status.to_text(told(parts, lags, {"demo.flow.packets": 1234.4, "demo.ops.runs": 0.0}))
     assert "broker  running  pid 12  300 MB  client port 19092" in text
-    assert "options  0          -          1,200  1,200" in text
+    assert [line.split() for line in text.splitlines() if line.startswith(("options", "equities"))] == [
+        ["options", "0", "200", "1,200", "1,000"],
+        ["options", "1", "-", "7", "7"],
+        ["equities", "all", "none", "yet", "11", "11"],
+    ]
     assert "demo.flow.packets  1,234/s" in text
     assert "ops.runs" not in text
     assert text.endswith("workers: w on /127.0.0.1")
