@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import polars as pl
@@ -125,6 +126,35 @@ def apply_guarded(fold: Fold, frame: pl.DataFrame, state: State, merge: Callable
     return [result], []
 
 
+def apply_poll(
+    fold: Fold, frame: pl.DataFrame, states: Mapping[int, State], merge: Callable[[int, Result], None]
+) -> list[tuple[int, list[Result], list[Refused]]]:
+    """Fold valid rows of all partitions of a poll; return (partition, results, refused) in the frame's order.
+
+    A fold that has `apply_poll(frame, states)` is asked for all at once, which gives what `apply` gives for each
+    partition and costs less; when it raises, nothing has changed and each partition is folded on its own, guarded.
+    """
+    together = getattr(fold, "apply_poll", None)
+    if together is not None:
+        try:
+            found: Mapping[int, Result] = together(frame, states)
+        except Exception:
+            return _apply_apart(fold, frame, states, merge)
+        for partition, result in found.items():
+            merge(partition, result)
+        return [(partition, [result], []) for partition, result in found.items()]
+    return _apply_apart(fold, frame, states, merge)
+
+
+def _apply_apart(
+    fold: Fold, frame: pl.DataFrame, states: Mapping[int, State], merge: Callable[[int, Result], None]
+) -> list[tuple[int, list[Result], list[Refused]]]:
+    return [
+        (partition, *apply_guarded(fold, rows, states[partition], partial(merge, partition)))
+        for partition, rows in split_by_partition(frame)
+    ]
+
+
 def split_by_partition(frame: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
     """Yield (partition, rows in log order) for a frame that is contiguous by partition."""
     if frame.is_empty():
@@ -154,6 +184,12 @@ class RunResult:
     states: dict[int, MemoryState]
 
 
+def _cut(frame: pl.DataFrame, batch: int) -> Iterator[pl.DataFrame]:
+    for _, rows in split_by_partition(frame):
+        for start in range(0, rows.height, batch):
+            yield rows[start : start + batch]
+
+
 def run(
     fold: Fold, frames: pl.DataFrame | Iterable[pl.DataFrame], batch: int | None = None, states: dict[int, MemoryState] | None = None
 ) -> RunResult:
@@ -171,11 +207,10 @@ def run(
         judged = fold.judge(frame)
         valid, bad = split_valid(judged)
         refused += bad
-        for partition, rows in split_by_partition(valid):
-            state = states.setdefault(partition, MemoryState())
-            step = batch or rows.height
-            for start in range(0, rows.height, step):
-                results, bad_rows = apply_guarded(fold, rows[start : start + step], state, state.merge)
+        for partition, _ in split_by_partition(valid):
+            states.setdefault(partition, MemoryState())
+        for part in [valid] if batch is None else _cut(valid, batch):
+            for _, results, bad_rows in apply_poll(fold, part, states, lambda partition, result: states[partition].merge(result)):
                 refused += bad_rows
                 for result in results:
                     for topic, output in result.outputs.items():

@@ -7,6 +7,7 @@ that is CANCEL_WINDOW_MS past it. Nothing of it is held in memory.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ import polars as pl
 
 from flowapp.core import tail
 from flowapp.core.clusters import lengths_of, starts_of
+from flowapp.core.memory import Head
 from flowapp.core.numbering import CONTRACTS
 from flowapp.core.packets import MAX_MEMBERS, Decided, Members
 from flowapp.core.tail import PackedTexts, reals
@@ -54,6 +56,24 @@ def is_over(minute: int, last_w: int, cancel_window_ms: int) -> bool:
 def row_key(minute: int, number: int) -> bytes:
     """Return the key of a minute's n-th row."""
     return PREFIX + b"%016x:%08x" % (minute, number)
+
+
+def write(head: Head, rows: Sequence[tuple[int, bytes]], cancel_window_ms: int) -> tuple[Head, dict[bytes, bytes], list[bytes]]:
+    """Put rows, each with its tick, under their minutes, and delete minutes that are over."""
+    before, minutes = dict(head.kept), dict(head.kept)
+    changed: dict[bytes, bytes] = {}
+    for w, row in rows:
+        minute = minute_of(w)
+        number = minutes.get(minute, 0)
+        changed[row_key(minute, number)] = row
+        minutes[minute] = number + 1
+    over = [minute for minute in minutes if is_over(minute, head.last_w, cancel_window_ms)]
+    for minute in over:
+        for number in range(before.get(minute, 0), minutes[minute]):
+            del changed[row_key(minute, number)]
+    deleted = [row_key(minute, number) for minute in over for number in range(before.get(minute, 0))]
+    remaining = sorted((minute, count) for minute, count in minutes.items() if minute not in over)
+    return msgspec.structs.replace(head, kept=remaining), changed, deleted
 
 
 def kept_rows(members: Members, decided: Decided, ticks: Integers) -> list[tuple[int, bytes]]:

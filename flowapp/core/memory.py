@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -138,9 +139,13 @@ class Going:
         return Going(self.name[places], self.end_ts[places], self.late[places], self.mask[places], self.parent[places])
 
     def then(self, later: Going) -> Going:
-        mine = (self.name, self.end_ts, self.late, self.mask, self.parent)
-        others = (later.name, later.end_ts, later.late, later.mask, later.parent)
-        return Going(*(np.concatenate(pair) for pair in zip(mine, others, strict=True)))
+        return Going(
+            np.concatenate((self.name, later.name)),
+            np.concatenate((self.end_ts, later.end_ts)),
+            np.concatenate((self.late, later.late)),
+            np.concatenate((self.mask, later.mask)),
+            np.concatenate((self.parent, later.parent)),
+        )
 
 
 NO_SUMS = Sums(*(np.zeros(0, np.int64) for _ in range(6)))
@@ -161,19 +166,27 @@ class Memory:
     candidates: Going = NONE_GOING
 
 
-def judge_clusters(rules: OptionRules, clusters: Open) -> Going:
-    """Return those closed clusters that go on: a member passed, or under the parent verdict the cluster itself passes."""
-    flags = clusters.sums.flags
+def judge_clusters(rules: OptionRules, parts: Sequence[Open]) -> list[Going]:
+    """Return, per partition, those closed clusters that go on: a member passed, or the cluster itself passes."""
+    flags = np.concatenate([part.sums.flags for part in parts])
     mask = (flags >> prints.REASON_SHIFT & prints.REASON_MASK).astype(np.uint32)
     member_passed = (flags & prints.PASS) != 0
-    # Nothing below the floor passes, so it need not be asked.
-    worth = _dollars(rules, clusters.sums) >= rules.thresholds.min_notional
-    asked = np.flatnonzero(~member_passed & worth) if rules.rules.cluster_every_print else np.zeros(0, np.int64)
-    if asked.size:
-        mask[asked] = parent_masks(rules, clusters.sums.take(asked))
     goes = member_passed.copy()
-    goes[asked] = (mask[asked] & PASS_MASK) != 0
-    return Going(clusters.name[goes], clusters.end_ts[goes], clusters.late[goes], mask[goes], ~member_passed[goes])
+    if rules.rules.cluster_every_print:
+        # Nothing below the floor passes, so it need not be asked.
+        dollars_each = np.concatenate([_dollars(rules, part.sums) for part in parts])
+        asked = np.flatnonzero(~member_passed & (dollars_each >= rules.thresholds.min_notional))
+        if asked.size:
+            columns = zip(*(part.sums.columns for part in parts), strict=True)
+            mask[asked] = parent_masks(rules, Sums(*(np.concatenate(column)[asked] for column in columns)))
+            goes[asked] = (mask[asked] & PASS_MASK) != 0
+    out, end = [], 0
+    for part in parts:
+        mine = slice(end, end + part.name.size)
+        end = mine.stop
+        on = goes[mine]
+        out.append(Going(part.name[on], part.end_ts[on], part.late[on], mask[mine][on], ~member_passed[mine][on]))
+    return out
 
 
 def parent_masks(rules: OptionRules, sums: Sums) -> npt.NDArray[np.uint32]:
@@ -217,7 +230,7 @@ def load(state: State, rules: OptionRules) -> Memory:
     newest = _newest_of_contract(clusters)
     by_tick = head.last_w >= clusters.start_ts + rules.window_ms
     closed = np.where(clusters.late, clusters.name < head.last_tick_offset, ~newest | by_tick)
-    going = judge_clusters(rules, clusters.take(closed & ~clusters.late))
+    going = judge_clusters(rules, [clusters.take(closed & ~clusters.late)])[0]
     waits = going.end_ts + 2 * rules.window_ms > head.last_w
     stays = ~waits & (going.end_ts + 3 * rules.window_ms > head.last_w)
     return Memory(head, venues, rows, clusters.take(~closed), going.take(waits), going.take(stays))

@@ -1,9 +1,13 @@
-"""The options agent: prints to clusters, clusters to packets (architecture section 6, "The options fold")."""
+"""The options agent: prints to clusters, clusters to packets (architecture section 6, "The options fold").
+
+What one partition remembers is folded partition by partition; verdicts, packets and signal prints, which are columns
+over clusters and prints whoever owns them, are made once for all partitions of a poll.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -12,15 +16,16 @@ import polars as pl
 
 from flowapp import topics
 from flowapp.core import kept, prints, tail
+from flowapp.core.batch import Batch, take
 from flowapp.core.clusters import Arrivals, group, starts_of
-from flowapp.core.fold import ERROR, OFFSET, PARTITION, Result, State
-from flowapp.core.memory import HEAD, Going, Head, Memory, Open, Sums, judge_clusters, load, with_counts
+from flowapp.core.fold import ERROR, Result, State, split_by_partition
+from flowapp.core.memory import HEAD, Going, Memory, Open, Sums, Venues, judge_clusters, load, with_counts
 from flowapp.core.numbering import CONTRACTS
 from flowapp.core.packets import Decided, Members, packet_frame
 from flowapp.core.prints import is_stamped, stamp
 from flowapp.core.rules import OptionRules, RuleSet
-from flowapp.core.tail import NO_INTEGER, Tail
-from flowapp.records.schemas import frame_schema
+from flowapp.core.signal_prints import signal_frame
+from flowapp.core.tail import Tail
 from flowapp.settings import Settings
 
 __all__ = ["OptionsFold", "stamp"]
@@ -29,33 +34,31 @@ Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 _COPIED = tuple(name for name in tail.NUMBERS if name not in ("flags", "offset", "cluster", "venue"))
-_SIGNAL_SCHEMA = frame_schema("SignalPrint")
-_PRINT_COLUMNS = [name for name in frame_schema("OptionPrint") if name != "config"]
-_LEAST_CONSTANTS = 256
+_TICKS = 2**32
+"""More ticks than one batch holds."""
 _BY_CONTRACT = pl.arg_sort_by("tie", "contract")
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """Rows of one `apply` that count, and the ticks among them."""
+class _Step:
+    """A partition's part of a poll, with its new prints in clusters."""
 
-    frame: pl.DataFrame
-    partition: int
-    offset: Integers
-    flags: Integers
-    tick_w: Integers
-    """Ticks, each raised to the highest before it."""
-    tick_offset: Integers
-    ticks_before: Integers
-    """Ticks before each row."""
-    prior_w: Integers
-    """Last tick before each row."""
-    head: Head
-    """Where the partition stands after the batch."""
+    state: State
+    memory: Memory
+    batch: Batch
+    venues: Venues
+    rows: Tail
+    closed: Open
+    still_open: Open
 
-    def number(self, name: str) -> Integers:
-        """Return a prepared column; reals as their bits."""
-        return self.frame[prints.PREFIX + name].to_numpy().view(np.int64)
+
+@dataclass(frozen=True)
+class _Decision:
+    """A partition's clusters that wait, and which of them a tick of the batch decides, in order."""
+
+    waiting: Going
+    due: Integers
+    order: Integers
 
 
 class OptionsFold:
@@ -79,36 +82,44 @@ class OptionsFold:
 
     def apply(self, frame: pl.DataFrame, state: State) -> Result:
         """Fold valid rows of one partition, in log order."""
+        return self._apply(frame, [(frame, state)])[0]
+
+    def apply_poll(self, frame: pl.DataFrame, states: Mapping[int, State]) -> dict[int, Result]:
+        """Fold valid rows of several partitions at once, each as `apply` would."""
+        parts = list(split_by_partition(frame))
+        results = self._apply(frame, [(rows, states[partition]) for partition, rows in parts])
+        return {partition: result for (partition, _), result in zip(parts, results, strict=True)}
+
+    def _apply(self, frame: pl.DataFrame, parts: Sequence[tuple[pl.DataFrame, State]]) -> list[Result]:
+        steps = [self._step(rows, state) for rows, state in parts]
+        decisions = self._decide(steps)
+        packets, kept_rows = self._packets(steps, decisions)
+        signals = signal_frame(frame, _rises(steps, [rows.height for rows, _ in parts]), self._rules)
+        results, memories, packet, signal = [], [], 0, 0
+        for step, decision, rows in zip(steps, decisions, kept_rows, strict=True):
+            went_on = decision.waiting.name.size - step.memory.held.name.size
+            counts = step.batch.counts() | {"packets": decision.order.size, "passed": went_on}
+            ends = packet + counts["packets"], signal + counts["signal_prints"]
+            outputs = {topics.OPTIONS_SIGNAL: signals[signal : ends[1]], topics.FLOW_PACKETS: packets[packet : ends[0]]}
+            packet, signal = ends
+            memory, changed, deleted = self._remember(step, decision, rows, counts)
+            memories.append(memory)
+            results.append(Result({topic: output for topic, output in outputs.items() if output.height}, changed, deleted))
+        for step, memory in zip(steps, memories, strict=True):
+            step.state.memory = memory
+        return results
+
+    def _step(self, frame: pl.DataFrame, state: State) -> _Step:
         memory = state.memory if isinstance(state.memory, Memory) else load(state, self._rules)
-        batch = _take(frame, memory.head)
+        batch = take(frame, memory.head)
         venues, places = memory.venues, np.flatnonzero(batch.flags & prints.INPUT)
         venue = batch.number("venue")[places]
         if not venues.knows(venue):
             venues = venues.learn(venue, batch.frame["exchange"], places)
         rows, closed, still_open = self._cluster(batch, memory, places, venues.places[venue])
-        closed_going = judge_clusters(self._rules, closed)
-        waiting = memory.held.then(closed_going)
-        due = self._due(batch, waiting)
-        ready = due < batch.tick_w.size
-        order = _decision_order(rows, waiting, due, np.flatnonzero(ready))
-        decided = waiting.take(order)
-        outputs, kept_rows = self._packets(batch, rows, decided, due[order])
-        outputs[topics.OPTIONS_SIGNAL] = signal = self._signal_prints(batch)
-        counts = _counts(batch, closed) | {"passed": closed_going.name.size, "packets": order.size, "signal_prints": signal.height}
-        head, changed, deleted = self._kept(batch.head, kept_rows)
-        head = with_counts(msgspec.structs.replace(head, venues=venues.names), counts)
-        candidates = memory.candidates.then(decided.take(~decided.late))
-        candidates = candidates.take(candidates.end_ts + 3 * self._window_ms > head.last_w)
-        held = waiting.take(~ready)
-        needed = np.concatenate((still_open.name, held.name, candidates.name))
-        remembered = rows.since(int(needed.min()) if needed.size else None)
-        deleted += _left_chunks(memory.tail, remembered)
-        changed |= _changed_chunks(memory.tail, rows, remembered)
-        changed[HEAD] = msgspec.msgpack.encode(head)
-        state.memory = Memory(head, venues, remembered, still_open, held, candidates)
-        return Result(outputs, changed, deleted)
+        return _Step(state, memory, batch, venues, rows, closed, still_open)
 
-    def _cluster(self, batch: _Batch, memory: Memory, places: Integers, venue: Integers) -> tuple[Tail, Open, Open]:
+    def _cluster(self, batch: Batch, memory: Memory, places: Integers, venue: Integers) -> tuple[Tail, Open, Open]:
         """Put new prints into clusters; return the tail with them, the clusters that closed, and those still open."""
         before = memory.open
         if not places.size and not before.name.size:
@@ -135,13 +146,13 @@ class OptionsFold:
         sums = before.sums.then(Sums.of_prints(flags, numbers["size"], numbers["micro"])).by_cluster(found.order, found.starts)
         clusters = Open(found.name, arrivals.contract[first], arrivals.ts[first], ends, found.late, sums)
         closed = self._closed(batch, clusters, found.superseded)
-        if not places.size:
-            return memory.tail, clusters.take(closed), clusters.take(~closed)
-        numbers |= {"flags": flags, "offset": offset, "cluster": cluster, "venue": venue}
-        rows = memory.tail.then([numbers[name] for name in tail.NUMBERS], batch.frame.select("trace_id")[places])
+        rows = memory.tail
+        if places.size:
+            numbers |= {"flags": flags, "offset": offset, "cluster": cluster, "venue": venue}
+            rows = rows.then([numbers[name] for name in tail.NUMBERS], batch.frame.select("trace_id")[places])
         return rows, clusters.take(closed), clusters.take(~closed)
 
-    def _closed(self, batch: _Batch, clusters: Open, superseded: Flags) -> Flags:
+    def _closed(self, batch: Batch, clusters: Open, superseded: Flags) -> Flags:
         """Closed by a later print of the contract, or by a tick: a late cluster by the next one."""
         if not batch.tick_w.size:
             return superseded & ~clusters.late
@@ -149,148 +160,83 @@ class OptionsFold:
         closed: Flags = np.where(clusters.late, clusters.name < batch.tick_offset[-1], superseded | by_tick)
         return closed
 
-    def _due(self, batch: _Batch, waiting: Going) -> Integers:
+    def _decide(self, steps: Sequence[_Step]) -> list[_Decision]:
+        """Judge what closed, and find what a tick decides, by (end, contract), late clusters after the tick's others."""
+        going = judge_clusters(self._rules, [step.closed for step in steps])
+        waiting = [step.memory.held.then(fresh) for step, fresh in zip(steps, going, strict=True)]
+        due = [self._due(step.batch, clusters) for step, clusters in zip(steps, waiting, strict=True)]
+        ready = [np.flatnonzero(ticks < step.batch.tick_w.size) for step, ticks in zip(steps, due, strict=True)]
+        columns = []
+        for number, (step, clusters, ticks, places) in enumerate(zip(steps, waiting, due, ready, strict=True)):
+            chosen = clusters.take(places)
+            attributes = step.rows.numbers[tail.ATTRIBUTE, step.rows.offsets.searchsorted(chosen.name)]
+            columns.append((np.full(places.size, number), ticks[places], chosen.late, chosen.end_ts, attributes))
+        *keys, attributes = (np.concatenate(column) for column in zip(*columns, strict=True))
+        order = _decision_order(keys, attributes)
+        bounds = np.concatenate(([0], np.cumsum([places.size for places in ready])))
+        return [
+            _Decision(clusters, ticks, places[order[bounds[number] : bounds[number + 1]] - bounds[number]])
+            for number, (clusters, ticks, places) in enumerate(zip(waiting, due, ready, strict=True))
+        ]
+
+    def _due(self, batch: Batch, waiting: Going) -> Integers:
         """Return the tick of this batch that decides each cluster; their number for those that wait on."""
         due = np.searchsorted(batch.tick_w, waiting.end_ts + 2 * self._window_ms)
         if not waiting.late.any():
             return due
         return np.where(waiting.late, np.searchsorted(batch.tick_offset, waiting.name), due)
 
-    def _packets(self, batch: _Batch, rows: Tail, going: Going, ticks: Integers) -> tuple[dict[str, pl.DataFrame], list[tuple[int, bytes]]]:
-        """Return the packets of decided clusters, and what cancels need of them by the tick that decided."""
-        if not going.name.size:
-            return {}, []
-        decided = Decided(going.name, going.late, going.mask, going.parent, batch.partition, batch.tick_offset[ticks])
-        members = Members.of(rows, going.name)
-        parts = [(int(batch.tick_w[tick]), row) for tick, row in kept.kept_rows(members, decided, ticks)]
-        return {topics.FLOW_PACKETS: packet_frame(members, decided, self._rules)}, parts
+    def _packets(self, steps: Sequence[_Step], decisions: Sequence[_Decision]) -> tuple[pl.DataFrame, list[list[tuple[int, bytes]]]]:
+        """Return the packets of decided clusters, and per partition what cancels need of them by the time of the tick."""
+        chosen = [(step, one.waiting.take(one.order), one.due[one.order]) for step, one in zip(steps, decisions, strict=True)]
+        some = [part for part in chosen if part[1].name.size]
+        if not some:
+            return packet_frame(None, None, self._rules), [[] for _ in steps]
+        members = Members.of([(step.rows, going.name) for step, going, _ in some])
+        decided = Decided.of([(going, step.batch.partition, step.batch.tick_offset[due]) for step, going, due in some])
+        ticks = [due + number * _TICKS for number, (_, _, due) in enumerate(some)]
+        by_step: dict[int, list[tuple[int, bytes]]] = {}
+        for tick, row in kept.kept_rows(members, decided, np.concatenate(ticks)):
+            number, due = divmod(tick, _TICKS)
+            by_step.setdefault(id(some[number][0]), []).append((int(some[number][0].batch.tick_w[due]), row))
+        return packet_frame(members, decided, self._rules), [by_step.get(id(step), []) for step in steps]
 
-    def _signal_prints(self, batch: _Batch) -> pl.DataFrame:
-        places = np.flatnonzero(batch.flags & prints.PASS)
-        chosen = batch.frame[_PRINT_COLUMNS]
-        chosen = chosen[places] if 2 * places.size < chosen.height else chosen.filter(pl.Series((batch.flags & prints.PASS) != 0))
-        origin = pl.Series("origin_offset", batch.offset[places])
-        partition = pl.Series("origin_partition", np.full(places.size, batch.partition))
-        constants = _signal_constants(self.rules, self.config, max(places.size, _LEAST_CONSTANTS).bit_length())
-        return chosen.hstack([origin, partition]).hstack(constants[: places.size])[_SIGNAL_SCHEMA.names()]
-
-    def _kept(self, head: Head, rows: list[tuple[int, bytes]]) -> tuple[Head, dict[bytes, bytes], list[bytes]]:
-        """Write rows for cancels under their minutes, and delete minutes that are over."""
-        before, minutes = dict(head.kept), dict(head.kept)
-        changed: dict[bytes, bytes] = {}
-        for w, row in rows:
-            minute = kept.minute_of(w)
-            number = minutes.get(minute, 0)
-            changed[kept.row_key(minute, number)] = row
-            minutes[minute] = number + 1
-        over = [minute for minute in minutes if kept.is_over(minute, head.last_w, self._rules.cancel_window_ms)]
-        for minute in over:
-            for number in range(before.get(minute, 0), minutes[minute]):
-                del changed[kept.row_key(minute, number)]
-        deleted = [kept.row_key(minute, number) for minute in over for number in range(before.get(minute, 0))]
-        remaining = sorted((minute, count) for minute, count in minutes.items() if minute not in over)
-        return msgspec.structs.replace(head, kept=remaining), changed, deleted
-
-
-def _take(frame: pl.DataFrame, head: Head) -> _Batch:
-    """Ignore rows whose seq does not rise within their run, and find the ticks."""
-    partition = int(frame[PARTITION].item(0)) if frame.height else -1
-    rises, runs = _rising(frame, dict(head.runs))
-    if rises is not None:
-        frame = frame.filter(pl.Series(rises))
-    flags, offset = frame[prints.PREFIX + "flags"].to_numpy(), frame[OFFSET].to_numpy()
-    is_tick = (flags & prints.IS_TICK) != 0
-    ticks = np.flatnonzero(is_tick)
-    tick_w = np.maximum.accumulate(np.append(head.last_w, frame[prints.PREFIX + "source_ts"].to_numpy()[ticks]))
-    tick_offset = offset[ticks]
-    ticks_before = np.cumsum(is_tick) - is_tick
-    after = msgspec.structs.replace(
-        head,
-        last_w=int(tick_w[-1]),
-        last_tick_offset=int(tick_offset[-1]) if ticks.size else head.last_tick_offset,
-        runs=sorted(runs.items()),
-    )
-    if rises is not None:
-        after = with_counts(after, {"ignored": int(np.count_nonzero(~rises))})
-    return _Batch(frame, partition, offset, flags, tick_w[1:], tick_offset, ticks_before, tick_w[ticks_before], after)
+    def _remember(
+        self, step: _Step, decision: _Decision, rows: list[tuple[int, bytes]], counts: dict[str, int]
+    ) -> tuple[Memory, dict[bytes, bytes], list[bytes]]:
+        """Return what the partition remembers from now on, and its rows that changed and that went."""
+        late = int(np.count_nonzero(step.closed.late))
+        counts = counts | {"clusters": step.closed.late.size - late, "late_clusters": late}
+        head, changed, deleted = kept.write(step.batch.head, rows, self._rules.cancel_window_ms)
+        head = with_counts(msgspec.structs.replace(head, venues=step.venues.names), counts)
+        decided = decision.waiting.take(decision.order)
+        candidates = step.memory.candidates.then(decided.take(~decided.late))
+        candidates = candidates.take(candidates.end_ts + 3 * self._window_ms > head.last_w)
+        held = decision.waiting.take(decision.due >= step.batch.tick_w.size)
+        needed = np.concatenate((step.still_open.name, held.name, candidates.name))
+        remembered = step.rows.since(int(needed.min()) if needed.size else None)
+        deleted += tail.left_chunks(step.memory.tail, remembered)
+        changed |= tail.changed_chunks(step.memory.tail, step.rows, remembered)
+        changed[HEAD] = msgspec.msgpack.encode(head)
+        return Memory(head, step.venues, remembered, step.still_open, held, candidates), changed, deleted
 
 
-def _rising(frame: pl.DataFrame, runs: dict[str, int]) -> tuple[Flags | None, dict[str, int]]:
-    """Tell which rows' seq rises within their run (None: all), and return the runs' last seq."""
-    if not frame.height:
-        return None, runs
-    seq, run = frame[prints.PREFIX + "seq"].to_numpy(), frame[prints.PREFIX + "run"].to_numpy()
-    rises = np.ones(seq.size, np.bool_)
-    for number in run[:1] if bool((run == run[0]).all()) else np.unique(run):
-        mine = np.flatnonzero(run == number)
-        name = str(frame["run"].item(int(mine[0])))
-        highest = np.maximum.accumulate(np.append(runs.get(name, NO_INTEGER), seq[mine]))
-        rises[mine] = seq[mine] > highest[:-1]
-        runs = runs | {name: int(highest[-1])}
-    return None if rises.all() else rises, runs
+def _rises(steps: Sequence[_Step], heights: Sequence[int]) -> Flags | None:
+    """Tell which rows of a poll count, None for all."""
+    if all(step.batch.rises is None for step in steps):
+        return None
+    every = [np.ones(height, np.bool_) for height in heights]
+    return np.concatenate([all_ if step.batch.rises is None else step.batch.rises for step, all_ in zip(steps, every, strict=True)])
 
 
-def _counts(batch: _Batch, closed: Open) -> dict[str, int]:
-    def count(bit: int) -> int:
-        return int(np.count_nonzero(batch.flags & bit))
-
-    late = int(np.count_nonzero(closed.late))
-    return {
-        "prints": batch.flags.size - batch.tick_w.size,
-        "cancels": count(prints.CANCEL),
-        "excluded": count(prints.EXCLUDED),
-        "late": count(prints.LATE),
-        "clusters": closed.late.size - late,
-        "late_clusters": late,
-    }
-
-
-def _decision_order(rows: Tail, waiting: Going, due: Integers, ready: Integers) -> Integers:
-    """Sort by tick, late clusters after the tick's others, then by end and contract."""
-    if ready.size < 2:
-        return ready
-    ready = ready[np.lexsort((waiting.end_ts[ready], waiting.late[ready], due[ready]))]
-    begins = np.zeros(ready.size, np.bool_)
-    for key in (due, waiting.late, waiting.end_ts):
-        begins[starts_of(key[ready])] = True
+def _decision_order(keys: Sequence[npt.NDArray[np.generic]], attributes: Integers) -> Integers:
+    """Sort by the keys, then by contract id."""
+    order: Integers = np.lexsort(tuple(reversed(keys)))
+    begins = np.zeros(order.size, np.bool_)
+    for key in keys:
+        begins[starts_of(key[order])] = True
     if begins.all():
-        return ready
-    ids = CONTRACTS.texts(rows.numbers[tail.ATTRIBUTE, rows.offsets.searchsorted(waiting.name[ready])])["option_contract_id"]
-    keys = pl.DataFrame({"tie": np.cumsum(begins), "contract": ids})
-    order: Integers = ready[keys.select(_BY_CONTRACT).to_series().to_numpy()]
-    return order
-
-
-def _left_chunks(before: Tail, after: Tail) -> list[bytes]:
-    """Return the keys of stored chunks that the tail has left."""
-    if not len(before):
-        return []
-    blocks = np.unique(before.offsets // tail.BLOCK_OFFSETS) if not len(after) else None
-    if blocks is None:
-        first = tail.block_of(after.bounds[0])
-        blocks = np.unique(before.offsets[: before.place(first * tail.BLOCK_OFFSETS)] // tail.BLOCK_OFFSETS)
-    return [tail.block_key(block) for block in blocks.tolist()]
-
-
-def _changed_chunks(before: Tail, rows: Tail, after: Tail) -> dict[bytes, bytes]:
-    """Return the chunks that prints came into, and the first one when it was cut."""
-    if not len(after):
-        return {}
-    changed: dict[bytes, bytes] = {}
-    first, last = (tail.block_of(offset) for offset in after.bounds)
-    grown = last + 1
-    if len(rows) > len(before):
-        grown = max(tail.block_of(int(rows.offsets[len(before)])), first)
-        changed |= after.chunks(grown, last)
-    if grown > first and len(before) and before.bounds[0] != after.bounds[0]:
-        changed |= after.chunks(first, first)
-    return changed
-
-
-@lru_cache(maxsize=16)
-def _signal_constants(rules: str, config: str, size: int) -> pl.DataFrame:
-    """Columns that are the same in every signal print, 2^size rows of them."""
-    made = (*_PRINT_COLUMNS, "origin_offset", "origin_partition")
-    values = {"rules": rules, "config": config}
-    columns = [pl.Series(name, [values.get(name)], kind) for name, kind in _SIGNAL_SCHEMA.items() if name not in made]
-    return pl.DataFrame([column.new_from_index(0, 1 << size) for column in columns])
+        return order
+    ids = CONTRACTS.texts(attributes[order])["option_contract_id"]
+    by_contract: Integers = pl.DataFrame({"tie": np.cumsum(begins), "contract": ids}).select(_BY_CONTRACT).to_series().to_numpy()
+    return order[by_contract]

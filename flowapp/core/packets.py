@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ import polars as pl
 
 from flowapp.core import prints, tail
 from flowapp.core.clusters import lengths_of, starts_of
+from flowapp.core.memory import Going
 from flowapp.core.money import STANDARD_MULTIPLIER, dollars
 from flowapp.core.numbering import CONTRACTS
 from flowapp.core.placement import AA, BB, MID, SIDES, A, B
@@ -28,6 +30,7 @@ Flags = npt.NDArray[np.bool_]
 MAX_MEMBERS = 1000
 """Member ids a packet lists, and members whose cancel can reach it; beyond, counts and the origin range stand for them."""
 SCHEMA = frame_schema("FlowPacket")
+_EMPTY = pl.DataFrame(schema=SCHEMA)
 # What baselines and structures will fill.
 _LATER = tuple(
     name for name in SCHEMA if name.startswith(("structure_", "roll_", "baseline_bucket", "total_premium_", "total_size_", "nbbo_spread_"))
@@ -46,9 +49,18 @@ class Decided:
     mask: npt.NDArray[np.uint32]
     parent: Flags
     """The verdict was passed on the cluster, no member had passed."""
-    partition: int
+    partition: Integers
     tick_offset: Integers
     """Origin: the tick that decided."""
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[Going, int, Integers]]) -> Decided:
+        """Put clusters of several partitions together, each part with its partition and the ticks that decided."""
+        columns = [
+            (going.name, going.late, going.mask, going.parent, np.full(going.name.size, partition, np.int64), ticks)
+            for going, partition, ticks in parts
+        ]
+        return cls(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -62,15 +74,22 @@ class Members:
     """Place of the print's cluster."""
 
     @classmethod
-    def of(cls, rows: Tail, names: Integers) -> Members:
-        rank = _rank(rows.numbers[tail.CLUSTER], names)
-        mine = np.flatnonzero(rank >= 0)
-        bits = int(rank.size).bit_length()
-        key = (rank[mine] << bits) | mine
-        key.sort()
-        mine, rank = key & ((1 << bits) - 1), key >> bits
-        ids = rows.ids[mine]["trace_id"]
-        return cls(rows.numbers.take(mine, axis=1), ids, starts_of(rank), rank)
+    def of(cls, parts: Sequence[tuple[Tail, Integers]]) -> Members:
+        """Gather the members of named clusters, partition by partition."""
+        numbers, ids, ranks, base = [], [], [], 0
+        for rows, names in parts:
+            rank = _rank(rows.numbers[tail.CLUSTER], names)
+            mine = np.flatnonzero(rank >= 0)
+            bits = int(rank.size).bit_length()
+            key = (rank[mine] << bits) | mine
+            key.sort()
+            mine = key & ((1 << bits) - 1)
+            numbers.append(rows.numbers.take(mine, axis=1))
+            ids.append(rows.ids[mine]["trace_id"])
+            ranks.append((key >> bits) + base)
+            base += names.size
+        rank = np.concatenate(ranks)
+        return cls(np.concatenate(numbers, axis=1), pl.concat(ids), starts_of(rank), rank)
 
     @cached_property
     def count(self) -> Integers:
@@ -115,8 +134,10 @@ def _rank(cluster: Integers, names: Integers) -> Integers:
     return table[np.clip(cluster - base, -1, span)]
 
 
-def packet_frame(members: Members, decided: Decided, rules: OptionRules) -> pl.DataFrame:
+def packet_frame(members: Members | None, decided: Decided | None, rules: OptionRules) -> pl.DataFrame:
     """Return the packets of decided clusters."""
+    if members is None or decided is None:
+        return _EMPTY
     height = decided.name.size
     first, last = members.numbers[:, members.starts], members.numbers[:, members.ends - 1]
     end_ts = members.newest(tail.SOURCE_TS)
@@ -128,7 +149,7 @@ def packet_frame(members: Members, decided: Decided, rules: OptionRules) -> pl.D
         "end_ts": end_ts,
         "ingest_ts": members.newest(tail.INGEST_TS),
         "seq": members.newest(tail.SEQ),
-        "origin_partition": np.full(height, decided.partition, np.int64),
+        "origin_partition": decided.partition,
         "origin_offset": decided.tick_offset,
         "member_first_offset": first[tail.OFFSET],
         "member_last_offset": last[tail.OFFSET],

@@ -135,6 +135,31 @@ def block_key(block: int) -> bytes:
     return PREFIX + b"%016x" % block
 
 
+def left_chunks(before: Tail, after: Tail) -> list[bytes]:
+    """Return the keys of stored chunks that the tail has left."""
+    if not len(before):
+        return []
+    left = before.offsets
+    if len(after):
+        left = left[: before.place(block_of(after.bounds[0]) * BLOCK_OFFSETS)]
+    return [block_key(block) for block in np.unique(left // BLOCK_OFFSETS).tolist()]
+
+
+def changed_chunks(before: Tail, rows: Tail, after: Tail) -> dict[bytes, bytes]:
+    """Return the chunks that prints came into, and the first one when it was cut; `rows` is `before` with them, `after` its rest."""
+    if not len(after):
+        return {}
+    changed: dict[bytes, bytes] = {}
+    first, last = (block_of(offset) for offset in after.bounds)
+    grown = last + 1
+    if len(rows) > len(before):
+        grown = max(block_of(int(rows.offsets[len(before)])), first)
+        changed |= after.chunks(grown, last)
+    if grown > first and len(before) and before.bounds[0] != after.bounds[0]:
+        changed |= after.chunks(first, first)
+    return changed
+
+
 def load_tail(rows: Iterable[bytes]) -> Tail:
     """Read chunks back, in key order; contract and attributes are known for opening prints only."""
     tail = Tail.empty()
