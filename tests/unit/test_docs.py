@@ -26,7 +26,7 @@ RUN_BY = {
     "faust": "tests/integration/test_stack.py::test_services_run_on_an_infra_that_runs_already",
     "flow init": "tests/integration/test_namespace_commands.py::test_init_may_be_run_again_and_says_what_it_did",
     "flow reset": "tests/integration/test_namespace_commands.py::test_reset_deletes_topics_offsets_and_local_state_after_asking",
-    "flow state": "tests/integration/test_state_command.py",
+    "flow state": "tests/integration/test_refusals.py",
     "flow schemas": "tests/unit/test_registry.py::test_the_command_registers_lists_and_checks",
     "flow bench": "tests/integration/test_bench.py",
     "flow settings": "tests/unit/test_cli.py::test_settings_are_shown_with_value_default_and_meaning",
