@@ -7,6 +7,7 @@ import numpy.typing as npt
 import polars as pl
 
 from flowapp.errors import FoldError
+from flowapp.records.rounding import round_array
 
 MICRO = 1_000_000
 STANDARD_MULTIPLIER = 100
@@ -14,6 +15,7 @@ STANDARD_MULTIPLIER = 100
 MAX_PRINT_DOLLARS = 100_000_000_000.0
 """A print worth more is a fault of its feed."""
 MAX_PRINT_CONTRACTS = 1_000_000_000
+_MICRO_DECIMALS = 6
 _INT64_MAX = 2**63 - 1
 
 Integers = npt.NDArray[np.int64]
@@ -28,6 +30,15 @@ def micro_dollars(dollars: pl.Expr) -> pl.Expr:
 def dollars(micro: Integers) -> Floats:
     """Return micro-dollars as dollars."""
     return micro / float(MICRO)
+
+
+def rounded_dollars(micro: Integers, decimals: int) -> Floats:
+    """Return micro-dollars as dollars, rounded as `round_array` does; few of them need it."""
+    values = dollars(micro)
+    odd = np.flatnonzero(micro % 10 ** (_MICRO_DECIMALS - decimals))
+    if odd.size:
+        values[odd] = round_array(values[odd], decimals)
+    return values
 
 
 def check_sums(values: Integers, starts: Integers) -> None:

@@ -85,6 +85,10 @@ class Contracts:
         """Return the attributes of numbers."""
         return self._texts[numbers]
 
+    def contract_ids(self, numbers: Integers) -> pl.Series:
+        """Return the contract ids of numbers."""
+        return self._texts.select("option_contract_id")[numbers].to_series()
+
     def packed(self, numbers: Integers) -> list[msgspec.Raw]:
         """Return the attributes of numbers, each as an encoded array of texts."""
         packed = self._packed

@@ -237,6 +237,9 @@ def _decision_order(keys: Sequence[npt.NDArray[np.generic]], attributes: Integer
         begins[starts_of(key[order])] = True
     if begins.all():
         return order
-    ids = CONTRACTS.texts(attributes[order])["option_contract_id"]
-    by_contract: Integers = pl.DataFrame({"tie": np.cumsum(begins), "contract": ids}).select(_BY_CONTRACT).to_series().to_numpy()
-    return order[by_contract]
+    tied = ~begins
+    tied[:-1] |= ~begins[1:]
+    places = np.flatnonzero(tied)
+    ties = pl.DataFrame({"tie": np.cumsum(begins)[places], "contract": CONTRACTS.contract_ids(attributes[order[places]])})
+    order[places] = order[places[ties.select(_BY_CONTRACT).to_series().to_numpy()]]
+    return order

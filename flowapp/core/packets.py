@@ -14,7 +14,7 @@ import polars as pl
 from flowapp.core import prints, tail
 from flowapp.core.clusters import lengths_of, starts_of
 from flowapp.core.memory import Going
-from flowapp.core.money import STANDARD_MULTIPLIER, dollars
+from flowapp.core.money import STANDARD_MULTIPLIER, dollars, rounded_dollars
 from flowapp.core.numbering import CONTRACTS
 from flowapp.core.placement import AA, BB, MID, SIDES, A, B
 from flowapp.core.rules import OptionRules
@@ -36,6 +36,9 @@ _LATER = tuple(
     name for name in SCHEMA if name.startswith(("structure_", "roll_", "baseline_bucket", "total_premium_", "total_size_", "nbbo_spread_"))
 )
 _WITHOUT_NULLS = pl.when(pl.col("number") != NO_INTEGER).then("number")
+_USUAL_COUNT = 128
+_USUAL_COUNTS = np.arange(_USUAL_COUNT)
+_RATIOS = round4_array(np.divide.outer(_USUAL_COUNTS, np.maximum(_USUAL_COUNTS, 1)).ravel()).reshape(_USUAL_COUNT, -1)
 _MAX_VENUE_BITS = 63
 _LEAST_CONSTANTS = 256
 
@@ -163,9 +166,9 @@ def packet_frame(members: Members | None, decided: Decided | None, rules: Option
         "strike": reals(first, tail.STRIKE),
         "first_price": reals(first, tail.PRICE),
         "last_price": reals(last, tail.PRICE),
-        "total_notional": premiums.pop("total_notional"),
-        **_rounded(premiums | ratios | quotes),
-        **{f"{prefix}_{side}": quotes[f"{prefix}_{side}"] for prefix in ("nbbo", "underlying") for side in ("bid", "ask")},
+        **premiums,
+        **ratios,
+        **quotes,
     }
     columns = [*_integer_columns(integers), *_real_columns(numbers), _is_etf(first), pl.Series("late", decided.late)]
     frame = pl.DataFrame([*columns, *CONTRACTS.texts(members.attributes)])
@@ -175,12 +178,6 @@ def packet_frame(members: Members | None, decided: Decided | None, rules: Option
     made = frame.hstack([*copies, *lists])
     constants = _constants(rules.rules.name, rules.config, rules.window_ms, max(height, _LEAST_CONSTANTS).bit_length())
     return made.hstack(constants[:height])[SCHEMA.names()]
-
-
-def _rounded(columns: dict[str, Floats]) -> dict[str, Floats]:
-    """Round to 4 decimals, all at once."""
-    values = round4_array(np.concatenate(list(columns.values()))).reshape(len(columns), -1)
-    return dict(zip(columns, values, strict=True))
 
 
 def _integer_columns(columns: dict[str, Integers]) -> list[pl.Series]:
@@ -236,7 +233,6 @@ def _is_etf(first: Integers) -> pl.Series:
 
 def _totals(members: Members, rules: OptionRules) -> tuple[dict[str, Integers], dict[str, Floats]]:
     flags, size, micro = members.numbers[tail.FLAGS], members.numbers[tail.SIZE], members.numbers[tail.MICRO]
-    shares = 1 if rules.rules.premium_in_dollars else STANDARD_MULTIPLIER
     signed = (flags & prints.SIGNED) != 0
     total = members.total(micro)
     integers = {
@@ -249,12 +245,14 @@ def _totals(members: Members, rules: OptionRules) -> tuple[dict[str, Integers], 
         "pass_count": members.total((flags & prints.PASS) != 0),
         "venue_count": _distinct_venues(members),
     }
-    numbers = {"total_premium": dollars(total), "total_notional": round2_array(dollars(total) * shares)}
+    numbers = {"total_premium": rounded_dollars(total, 4), "total_notional": rounded_dollars(total, 2)}
+    if not rules.rules.premium_in_dollars:
+        numbers["total_notional"] = round2_array(dollars(total) * STANDARD_MULTIPLIER)
     for prefix, bit in (("alert", prints.ALERT), ("baseline", prints.BASELINE)):
         chosen = (flags & bit) != 0
         integers[f"{prefix}_count"] = members.total(chosen)
         integers[f"{prefix}_size"] = members.total(size * chosen)
-        numbers[f"{prefix}_premium"] = dollars(members.total(micro * chosen))
+        numbers[f"{prefix}_premium"] = rounded_dollars(members.total(micro * chosen), 4)
     return integers, numbers
 
 
@@ -276,15 +274,22 @@ def _placements(members: Members) -> tuple[dict[str, Integers], dict[str, Floats
     buys, sells, inside = by_side[AA] + by_side[A], by_side[BB] + by_side[B], by_side[MID]
     aggressive = buys + sells
     placed = aggressive + inside
-    shares = np.concatenate((placed, buys, sells, inside, aggressive)) / np.maximum(
-        np.concatenate((members.count, aggressive, aggressive, placed, placed)), 1
-    )
-    names = ("coverage", "aggressive_buy", "aggressive_sell", "inside", "aggressive")
-    ratios = shares.reshape(len(names), -1)
-    return (
-        {f"nbbo_{name.lower()}_count": by_side[code] for code, name in enumerate(SIDES)},
-        {f"nbbo_{name}_ratio": ratios[place] for place, name in enumerate(names)},
-    )
+    ratios = {
+        "nbbo_coverage_ratio": _ratio(placed, members.count),
+        "nbbo_aggressive_buy_ratio": _ratio(buys, aggressive),
+        "nbbo_aggressive_sell_ratio": _ratio(sells, aggressive),
+        "nbbo_inside_ratio": _ratio(inside, placed),
+        "nbbo_aggressive_ratio": _ratio(aggressive, placed),
+    }
+    return {f"nbbo_{name.lower()}_count": by_side[code] for code, name in enumerate(SIDES)}, ratios
+
+
+def _ratio(part: Integers, whole: Integers) -> Floats:
+    """Return part / whole to 4 decimals, 0 for nothing of nothing; usual ones are looked up."""
+    if not whole.size or int(whole.max()) >= _RATIOS.shape[1]:
+        return round4_array(part / np.maximum(whole, 1))
+    ratios: Floats = _RATIOS[part, whole]
+    return ratios
 
 
 def _quotes(last: Integers, end_ts: Integers, rules: OptionRules) -> tuple[dict[str, Integers], dict[str, Floats]]:
@@ -315,7 +320,7 @@ def _quotes(last: Integers, end_ts: Integers, rules: OptionRules) -> tuple[dict[
 
 
 def _quote(prefix: str, bid: Floats, ask: Floats, fresh: Flags) -> dict[str, Floats]:
-    """Mid and spread are not rounded yet."""
     bid, ask = np.where(fresh, bid, np.nan), np.where(fresh, ask, np.nan)
     with np.errstate(invalid="ignore"):
-        return {f"{prefix}_bid": bid, f"{prefix}_ask": ask, f"{prefix}_mid": (bid + ask) / 2, f"{prefix}_spread": ask - bid}
+        mid, spread = round4_array((bid + ask) / 2), round4_array(ask - bid)
+    return {f"{prefix}_bid": bid, f"{prefix}_ask": ask, f"{prefix}_mid": mid, f"{prefix}_spread": spread}

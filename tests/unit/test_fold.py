@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from flowapp import topics
-from flowapp.core.fold import MemoryState, Result, RunResult, run
+from flowapp.core.fold import MemoryState, Result, RunResult, run, split_by_partition
 from flowapp.core.options import OptionsFold
 from flowapp.core.rules import RULE_SETS
 from flowapp.records.schemas import frame_schema
@@ -98,7 +98,9 @@ def test_tick_density_changes_nothing_but_origins_on_a_log_in_time_order(rules: 
 
 def test_the_worked_example_is_decided_tick_by_tick() -> None:
     names = {CONTRACT_A: (1000, 1200), CONTRACT_B: (1300, 1600), CONTRACT_C: (1700, 2050)}
-    events: list[tuple[float, dict[str, Any]]] = [(ts, option_print(ts, option_contract_id=contract, size=500)) for contract, times in names.items() for ts in times]
+    events: list[tuple[float, dict[str, Any]]] = [
+        (ts, option_print(ts, option_contract_id=contract, size=500)) for contract, times in names.items() for ts in times
+    ]
     events += [(w + 0.5, tick(w)) for w in range(250, 3501, 250)]
     rows = [row for _, row in sorted(events, key=lambda event: event[0])]
     for rules in RULES:
@@ -334,3 +336,35 @@ def test_packets_have_the_columns_of_their_record() -> None:
     settings = settings_of()
     log = stamped(tape([option_print(START_MS, size=500), tick(START_MS + 2_000)]), settings)
     assert dict(packets(run(OptionsFold(settings), log)).schema) == dict(frame_schema("FlowPacket"))
+
+
+def several_partitions(settings: Settings) -> pl.DataFrame:
+    logs = [
+        disorderly_log(seed, 300 + 50 * seed, settings).with_columns(pl.lit(seed).cast(pl.Int64).alias("_partition")) for seed in range(4)
+    ]
+    quiet = stamped(tape([tick(START_MS)], partition=9), settings)
+    return pl.concat([*logs, quiet])
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_partitions_folded_at_once_give_what_each_gives_on_its_own(rules: str) -> None:
+    settings = settings_of(rules)
+    log = several_partitions(settings)
+    fold = OptionsFold(settings)
+    together = run(fold, log)
+    for partition, rows in split_by_partition(log):
+        alone = run(fold, rows)
+        assert together.states[partition].rows == alone.states[partition].rows
+        for topic, frame in alone.outputs.items():
+            assert frame.equals(together.outputs[topic].filter(pl.col("origin_partition") == partition))
+
+
+def test_a_partition_that_raises_does_not_hold_up_the_others() -> None:
+    settings = settings_of(options_signal_mode="all")
+    huge = tape([*(option_print(START_MS + n, price=900_000.0, size=1_000) for n in range(120)), tick(START_MS + 2_000)], partition=7)
+    result = run(OptionsFold(settings), pl.concat([several_partitions(settings), stamped(huge, settings)]))
+    expected = run(OptionsFold(settings), several_partitions(settings))
+    assert {refused.partition for refused in result.refused} == {7}
+    for partition, state in expected.states.items():
+        assert result.states[partition].rows == state.rows
+    assert set(result.outputs[topics.FLOW_PACKETS]["origin_partition"]) >= {0, 1, 2, 3, 7}
