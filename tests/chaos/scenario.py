@@ -13,7 +13,7 @@ from tests.mocks.stack import Stack, Worker
 from tests.waiting import eventually
 
 READY_SECONDS = 90.0
-FEED_RECORDS = 400
+FEED_RECORDS = 100
 FEED_SECONDS = 0.1
 KILLS = frozenset({"kill", "wipe", "pause", "broker"})
 

@@ -27,12 +27,12 @@ def feed(stack: Stack, records: int) -> None:
 
 
 def test_killed_at_random_points_and_its_disk_wiped_a_worker_redoes_what_was_lost(stack: Stack) -> None:
-    feed(stack, 20_000)
+    feed(stack, 5_000)
     for kill in range(3):
         worker = stack.start()
         eventually(partial(worker.ready, len(BOTH)), 30)
         stack.feed_until_moved()
-        feed(stack, 10_000)
+        feed(stack, 4_000)
         worker.kill()
         if kill == 1:
             stack.wipe_disk()
@@ -47,16 +47,16 @@ def test_killed_at_random_points_and_its_disk_wiped_a_worker_redoes_what_was_los
 
 def test_a_paused_worker_is_replaced_and_what_it_then_tries_is_refused(stack: Stack, tmp_path: Path) -> None:
     held = tmp_path / "held"
-    feed(stack, 5_000)
+    feed(stack, 2_000)
     first = stack.start(0, FLOW_HOLD_AT=f"options:before_transaction:1:3={held}")
     eventually(lambda: first.ready(len(BOTH)), 30)
     stack.feed_until(held.exists)
-    feed(stack, 5_000)
+    feed(stack, 2_000)
     first.signal(signal.SIGSTOP)
     second = stack.start(1)
     eventually(lambda: second.ready(len(BOTH)), 60)
     assert second.owned("options") == list(range(stack.settings.topic_partitions))
-    feed(stack, 5_000)
+    feed(stack, 2_000)
     stack.wait_applied()
     held.unlink()
     first.signal(signal.SIGCONT)
@@ -66,11 +66,11 @@ def test_a_paused_worker_is_replaced_and_what_it_then_tries_is_refused(stack: St
     # It comes back beside the other one, which then leaves.
     first = stack.start(0)
     eventually(lambda: first.ready(len(BOTH)) and second.ready(2 * len(BOTH)), 60)
-    feed(stack, 5_000)
+    feed(stack, 2_000)
     stack.wait_applied()
     assert sorted(first.owned("options") + second.owned("options")) == list(range(stack.settings.topic_partitions))
     assert second.stop() == 0
-    feed(stack, 5_000)
+    feed(stack, 2_000)
     eventually(lambda: first.owned("options") == list(range(stack.settings.topic_partitions)), 60)
     stack.wait_applied()
     for agent in BOTH:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ def read_topic(settings: Settings, topic: str, *, committed: bool = False) -> li
         {
             "bootstrap.servers": settings.bootstrap, "group.id": "tests", "enable.auto.commit": False, "enable.partition.eof": True,
             "isolation.level": "read_committed" if committed else "read_uncommitted", "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 5,
         }
     )  # fmt: skip
     found: list[Message] = []
@@ -65,7 +66,7 @@ def read_topic(settings: Settings, topic: str, *, committed: bool = False) -> li
     deadline = time.monotonic() + 60
     while len(ended) < len(places):
         assert time.monotonic() < deadline, f"{topic} could not be read"
-        for message in consumer.consume(5000, 0.1):
+        for message in consumer.consume(5000, 0.01):
             error = message.error()
             if error is None:
                 headers = tuple(message.headers() or ())
@@ -154,8 +155,6 @@ class Stack:
         self._producer = KafkaProducer(settings.bootstrap)
         self._committed: Consumer | None = None
         self._written: dict[str, int] = dict.fromkeys(agents, 0)
-        pins = runs.Pins.of(settings, runs.cluster_id(settings))
-        runs.KafkaRunLog(settings).write([{"key": runs.PIN_KEY, "kind": "pin", **asdict(pins)}])
 
     def topic(self, name: str) -> str:
         """Return a topic's full name."""
