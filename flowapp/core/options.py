@@ -91,6 +91,8 @@ class OptionsFold:
         return {partition: result for (partition, _), result in zip(parts, results, strict=True)}
 
     def _apply(self, frame: pl.DataFrame, parts: Sequence[tuple[pl.DataFrame, State]]) -> list[Result]:
+        if not parts:
+            return []
         steps = [self._step(rows, state) for rows, state in parts]
         decisions = self._decide(steps)
         packets, kept_rows = self._packets(steps, decisions)
@@ -149,7 +151,8 @@ class OptionsFold:
         rows = memory.tail
         if places.size:
             numbers |= {"flags": flags, "offset": offset, "cluster": cluster, "venue": venue}
-            rows = rows.then([numbers[name] for name in tail.NUMBERS], batch.frame.select("trace_id")[places])
+            ids = batch.frame[["trace_id"]]
+            rows = rows.then([numbers[name] for name in tail.NUMBERS], ids if places.size == ids.height else ids[places])
         return rows, clusters.take(closed), clusters.take(~closed)
 
     def _closed(self, batch: Batch, clusters: Open, superseded: Flags) -> Flags:

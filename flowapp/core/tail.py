@@ -27,6 +27,7 @@ NO_INTEGER = -(2**63)
 """Null of an integer; null of a real is NaN."""
 _MAX_CHUNKS = 16
 _LEAST_ROOM = 1024
+_FEW_TEXTS = 1024
 _PACKED = (pl.col("text").str.len_bytes().cast(pl.UInt16).implode().alias("lengths"), pl.col("text").str.join("").alias("blob"))
 
 # Rows of the number matrix; reals stand in it as their bits. CLUSTER is the offset of the print that opened the print's
@@ -180,10 +181,13 @@ class PackedTexts:
     """Texts as one run of bytes and their lengths, to be cut without touching a text."""
 
     def __init__(self, texts: pl.Series) -> None:
-        packed = texts.to_frame("text").select(_PACKED)
-        self._lengths = packed["lengths"].item(0).to_numpy()
+        if texts.len() < _FEW_TEXTS:
+            encoded = [text.encode() for text in texts.to_list()]
+            self._lengths, self._blob = np.array([len(text) for text in encoded], np.uint16), b"".join(encoded)
+        else:
+            packed = texts.to_frame("text").select(_PACKED)
+            self._lengths, self._blob = packed["lengths"].item(0).to_numpy(), packed["blob"].item(0).encode()
         self.ends: Integers = np.concatenate(([0], np.cumsum(self._lengths, dtype=np.int64)))
-        self._blob = (packed["blob"].item(0) or "").encode()
 
     def part(self, start: int, end: int) -> tuple[bytes, bytes]:
         """Return the lengths and the bytes of texts start to end."""
