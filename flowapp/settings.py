@@ -159,33 +159,67 @@ class Settings:
     """The effective settings of one process; see `Settings.load`."""
 
     # Where things are
-    kafka_bootstrap_servers: str = _var("KAFKA_BOOTSTRAP_SERVERS", "", _text, "brokers, host:port separated by commas; blank means the embedded broker")
-    schema_registry_url: str = _var("SCHEMA_REGISTRY_URL", "", _text, "a Confluent-compatible registry, its path kept; blank means the embedded registry")
-    flow_namespace: str = _var("FLOW_NAMESPACE", "", _namespace, "the time line to work in; blank: demo for synthetic, tape_<name> for files, live for live feeds")
+    kafka_bootstrap_servers: str = _var(
+        "KAFKA_BOOTSTRAP_SERVERS", "", _text, "brokers, host:port separated by commas; blank means the embedded broker"
+    )
+    schema_registry_url: str = _var(
+        "SCHEMA_REGISTRY_URL", "", _text, "a Confluent-compatible registry, its path kept; blank means the embedded registry"
+    )
+    flow_namespace: str = _var(
+        "FLOW_NAMESPACE", "", _namespace, "the time line to work in; blank: demo for synthetic, tape_<name> for files, live for live feeds"
+    )
     flow_home: str = _var("FLOW_HOME", "~/.flowapp", _text, "data directory: components, logs, state")
     flow_port_offset: int = _var("FLOW_PORT_OFFSET", "0", _integer(0, 40000), "added to every port of the embedded stack")
     worker_id: int = _var("WORKER_ID", "0", _integer(0, 999), "number of this worker on this machine; its metrics port is 9464 + WORKER_ID")
     topic_partitions: int = _var("TOPIC_PARTITIONS", "8", _integer(1, 1024), "partitions of every topic of a namespace")
-    topic_placement: tuple[tuple[str, int], ...] = _var("TOPIC_PLACEMENT", "", _placement, "partitions of named underlyings, such as SPY=3,TSLA=5")
+    topic_placement: tuple[tuple[str, int], ...] = _var(
+        "TOPIC_PLACEMENT", "", _placement, "partitions of named underlyings, such as SPY=3,TSLA=5"
+    )
     topic_retention_bytes: int = _var("TOPIC_RETENTION_BYTES", "-1", _integer(-1), "bytes kept per partition, -1 for all; never by time")
     topic_replication: int = _var("TOPIC_REPLICATION", "1", _integer(1, 9), "replicas of every topic")
     checkpoint_ms: int = _var("CHECKPOINT_MS", "1000", _integer(10), "time between checkpoints of an agent, wall clock, ms")
 
     # Rules: what decides an output
     rules: str = _var("RULES", "standard", _choice("reference", "standard"), "rule set", rules=True)
-    options_signal_mode: str = _var("OPTIONS_SIGNAL_MODE", "smart-money", _choice("smart-money", "balanced", "all"), "which prints pass the signal filter", rules=True)
-    options_signal_min_notional: float = _var("OPTIONS_SIGNAL_MIN_NOTIONAL", "10000", _real(0), "least notional, dollars; also the large-print floor", rules=True)
-    options_signal_etf_min_notional: float = _var("OPTIONS_SIGNAL_ETF_MIN_NOTIONAL", "50000", _real(0), "least notional of an ETF's option, dollars", rules=True)
-    options_signal_bid_side_min_notional: float = _var("OPTIONS_SIGNAL_BID_SIDE_MIN_NOTIONAL", "25000", _real(0), "least notional at the bid, dollars; also the sweep floor", rules=True)
-    options_signal_mid_min_notional: float = _var("OPTIONS_SIGNAL_MID_MIN_NOTIONAL", "20000", _real(0), "least notional at the midpoint, dollars", rules=True)
-    options_signal_nbbo_max_age_ms: int = _var("OPTIONS_SIGNAL_NBBO_MAX_AGE_MS", "1500", _integer(0), "age from which an option quote is stale, ms", rules=True)
-    nbbo_max_age_ms: int | None = _var("NBBO_MAX_AGE_MS", "", _optional_integer, "standard: alias of OPTIONS_SIGNAL_NBBO_MAX_AGE_MS; reference: age limit of a packet's counters, 1000 when blank, ms", rules=True)
-    equity_quote_max_age_ms: int = _var("EQUITY_QUOTE_MAX_AGE_MS", "1000", _integer(0), "age from which an equity quote is stale, ms", rules=True)
-    options_signal_etf_underlyings: tuple[str, ...] = _var("OPTIONS_SIGNAL_ETF_UNDERLYINGS", DEFAULT_ETFS, _words, "underlyings that are ETFs", rules=True)
+    options_signal_mode: str = _var(
+        "OPTIONS_SIGNAL_MODE", "smart-money", _choice("smart-money", "balanced", "all"), "which prints pass the signal filter", rules=True
+    )
+    options_signal_min_notional: float = _var(
+        "OPTIONS_SIGNAL_MIN_NOTIONAL", "10000", _real(0), "least notional, dollars; also the large-print floor", rules=True
+    )
+    options_signal_etf_min_notional: float = _var(
+        "OPTIONS_SIGNAL_ETF_MIN_NOTIONAL", "50000", _real(0), "least notional of an ETF's option, dollars", rules=True
+    )
+    options_signal_bid_side_min_notional: float = _var(
+        "OPTIONS_SIGNAL_BID_SIDE_MIN_NOTIONAL", "25000", _real(0), "least notional at the bid, dollars; also the sweep floor", rules=True
+    )
+    options_signal_mid_min_notional: float = _var(
+        "OPTIONS_SIGNAL_MID_MIN_NOTIONAL", "20000", _real(0), "least notional at the midpoint, dollars", rules=True
+    )
+    options_signal_nbbo_max_age_ms: int = _var(
+        "OPTIONS_SIGNAL_NBBO_MAX_AGE_MS", "1500", _integer(0), "age from which an option quote is stale, ms", rules=True
+    )
+    nbbo_max_age_ms: int | None = _var(
+        "NBBO_MAX_AGE_MS",
+        "",
+        _optional_integer,
+        "standard: alias of OPTIONS_SIGNAL_NBBO_MAX_AGE_MS; reference: age limit of a packet's counters, 1000 when blank, ms",
+        rules=True,
+    )
+    equity_quote_max_age_ms: int = _var(
+        "EQUITY_QUOTE_MAX_AGE_MS", "1000", _integer(0), "age from which an equity quote is stale, ms", rules=True
+    )
+    options_signal_etf_underlyings: tuple[str, ...] = _var(
+        "OPTIONS_SIGNAL_ETF_UNDERLYINGS", DEFAULT_ETFS, _words, "underlyings that are ETFs", rules=True
+    )
     cluster_window_ms: int = _var("CLUSTER_WINDOW_MS", "500", _integer(1, 3_600_000), "cluster and structure window W, ms", rules=True)
-    cancel_window_ms: int = _var("CANCEL_WINDOW_MS", "900000", _integer(0), "tick time for which a cancel can reach a decided packet, ms", rules=True)
+    cancel_window_ms: int = _var(
+        "CANCEL_WINDOW_MS", "900000", _integer(0), "tick time for which a cancel can reach a decided packet, ms", rules=True
+    )
     rolling_window_size: int = _var("ROLLING_WINDOW_SIZE", "50", _integer(1, 10_000), "values of a rolling baseline", rules=True)
-    rolling_ttl_sec: int = _var("ROLLING_TTL_SEC", "86400", _integer(0), "life of a rolling baseline after its last update, seconds", rules=True)
+    rolling_ttl_sec: int = _var(
+        "ROLLING_TTL_SEC", "86400", _integer(0), "life of a rolling baseline after its last update, seconds", rules=True
+    )
     trf_delay_ms: int = _var("TRF_DELAY_MS", "10000", _integer(0), "longest delay of an off-exchange report, ms")
 
     # Edge
@@ -195,10 +229,16 @@ class Settings:
     equities_files: tuple[str, ...] = _var("EQUITIES_FILES", "", _paths, "recorded equity prints and quotes, paths separated by commas")
     flow_speed: float = _var("FLOW_SPEED", "1", _real(0), "pace of a file: 1 as recorded, 0 as fast as possible")
     tick_ms: int = _var("TICK_MS", "250", _integer(1, 60_000), "multiples at which ticks stand, event time, ms")
-    edge_reorder_ms: int | None = _var("EDGE_REORDER_MS", "", _optional_integer, "wait for stragglers, ms; blank: 0 for files and synthetic, 50 for live")
+    edge_reorder_ms: int | None = _var(
+        "EDGE_REORDER_MS", "", _optional_integer, "wait for stragglers, ms; blank: 0 for files and synthetic, 50 for live"
+    )
     synthetic_seed: int = _var("SYNTHETIC_SEED", "1", _integer(0), "seed of the synthetic market")
-    synthetic_start: int | None = _var("SYNTHETIC_START", "", _time, "start of the synthetic market's virtual clock; blank: the first start's own time, kept in ops.runs")
-    synthetic_rate: float | None = _var("SYNTHETIC_RATE", "", _optional_real, "option prints a second, wall clock; blank: one generator tick every EMIT_INTERVAL_MS")
+    synthetic_start: int | None = _var(
+        "SYNTHETIC_START", "", _time, "start of the synthetic market's virtual clock; blank: the first start's own time, kept in ops.runs"
+    )
+    synthetic_rate: float | None = _var(
+        "SYNTHETIC_RATE", "", _optional_real, "option prints a second, wall clock; blank: one generator tick every EMIT_INTERVAL_MS"
+    )
     emit_interval_ms: float | None = _var("EMIT_INTERVAL_MS", "", _optional_real, "1000 / SYNTHETIC_RATE; both set and unequal is an error")
     synthetic_market_mode: str = _var("SYNTHETIC_MARKET_MODE", "realistic", _choice(*PROFILES), "synthetic profile of both feeds")
     synthetic_options_mode: str = _var("SYNTHETIC_OPTIONS_MODE", "", _choice("", *PROFILES), "override for options")
@@ -232,6 +272,8 @@ class Settings:
             except ValueError as error:
                 wrong.append(f"{name} was {text!r}; allowed: {error}")
         if not wrong:
+            wrong = _take_alias(values)
+        if not wrong:
             settings = cls(**values)
             wrong = settings._conflicts()
         if wrong:
@@ -241,10 +283,8 @@ class Settings:
     def _conflicts(self) -> list[str]:
         wrong = []
         if self.synthetic_rate and self.emit_interval_ms and abs(1000 / self.synthetic_rate - self.emit_interval_ms) > 1e-9:
-            wrong.append(f"SYNTHETIC_RATE was {self.synthetic_rate:g} and EMIT_INTERVAL_MS was {self.emit_interval_ms:g}; allowed: one of them, or EMIT_INTERVAL_MS = 1000 / SYNTHETIC_RATE")
-        if self.rules == "standard" and self.nbbo_max_age_ms is not None and self.nbbo_max_age_ms != self.options_signal_nbbo_max_age_ms:
             wrong.append(
-                f"NBBO_MAX_AGE_MS was {self.nbbo_max_age_ms} and OPTIONS_SIGNAL_NBBO_MAX_AGE_MS was {self.options_signal_nbbo_max_age_ms}; allowed: equal values, or only one of them set"
+                f"SYNTHETIC_RATE was {self.synthetic_rate:g} and EMIT_INTERVAL_MS was {self.emit_interval_ms:g}; allowed: one of them, or EMIT_INTERVAL_MS = 1000 / SYNTHETIC_RATE"
             )
         for name, partition in self.topic_placement:
             if partition >= self.topic_partitions:
@@ -324,6 +364,17 @@ class Settings:
         return out
 
 
+def _take_alias(values: dict[str, Any]) -> list[str]:
+    """Under `standard` NBBO_MAX_AGE_MS is another name of OPTIONS_SIGNAL_NBBO_MAX_AGE_MS."""
+    alias = values.get("nbbo_max_age_ms")
+    if alias is None or values.get("rules", "standard") != "standard":
+        return []
+    ruling = values.setdefault("options_signal_nbbo_max_age_ms", alias)
+    if ruling == alias:
+        return []
+    return [f"NBBO_MAX_AGE_MS was {alias} and OPTIONS_SIGNAL_NBBO_MAX_AGE_MS was {ruling}; allowed: equal values, or only one of them set"]
+
+
 def _as_text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(f"{part[0]}={part[1]}" if isinstance(part, tuple) else str(part) for part in value)
@@ -361,4 +412,7 @@ def read_dotenv(path: Path) -> dict[str, str]:
 
 def variable_table() -> list[tuple[str, str, str, str]]:
     """Return (variable, default, allowed, meaning) of every setting, in order of declaration."""
-    return [(f.metadata["name"], f.metadata["default"], (f.metadata["parse"].__doc__ or "any text").strip(), f.metadata["about"]) for f in fields(Settings)]
+    return [
+        (f.metadata["name"], f.metadata["default"], (f.metadata["parse"].__doc__ or "any text").strip(), f.metadata["about"])
+        for f in fields(Settings)
+    ]

@@ -135,10 +135,12 @@ def apply_poll(
     partition and costs less; when it raises, nothing has changed and each partition is folded on its own, guarded.
     """
     together = getattr(fold, "apply_poll", None)
-    if together is not None:
+    if together is not None and not frame.is_empty():
         try:
             found: Mapping[int, Result] = together(frame, states)
         except Exception:
+            for partition, _ in split_by_partition(frame):
+                states[partition].memory = None
             return _apply_apart(fold, frame, states, merge)
         for partition, result in found.items():
             merge(partition, result)

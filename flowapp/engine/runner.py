@@ -1,6 +1,8 @@
 """Drives one agent's fold over its partitions: polls in, outputs out, checkpoints as consistent cuts.
 
-All heavy work happens on one thread of the runner; whoever delivers runs only queues them.
+Whoever delivers runs only queues them. Three threads do the work, a poll at a time: one decodes and judges, one folds,
+one encodes and sends. A checkpoint is cut between two polls on the folding thread and follows the outputs of what was
+folded before it down the line, so that they are delivered when it is written.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from typing import Protocol, TypeVar
 
 import polars as pl
 
-from flowapp.core.fold import ERROR, OFFSET, Fold, Refused, apply_guarded, split_by_partition
+from flowapp.core.fold import OFFSET, Fold
 from flowapp.engine.ending import end_process
+from flowapp.engine.line import Belt, Line, Mode
 from flowapp.engine.metrics import Metrics
 from flowapp.engine.partition import Cut, Partition, Step, no_step
 from flowapp.engine.poll import Poll, Run
@@ -27,8 +30,8 @@ from flowapp.engine.sink import DECODE_STAGE, VALIDATE_STAGE, DeadLetter, Encode
 from flowapp.errors import RegistryUnavailable
 from flowapp.records.codec import ROW, Decoded
 
-QUEUE_MAX_RECORDS = 40_000
-POLL_MAX_RECORDS = 40_000
+QUEUE_MAX_RECORDS = 20_000
+POLL_MAX_RECORDS = 20_000
 REGISTRY_RETRY_SECONDS = 0.5
 REGISTRY_LOG_SECONDS = 5.0
 
@@ -56,6 +59,22 @@ class Abandoned(Exception):
     """A poll was given up because its partitions are being let go."""
 
 
+@dataclass
+class Job:
+    """A poll on its way, and what it has brought about so far; or the cuts of a checkpoint."""
+
+    poll: Poll
+    judged: pl.DataFrame
+    outbox: Outbox
+
+
+@dataclass
+class Cuts:
+    """A checkpoint on its way."""
+
+    cuts: list[tuple[Partition, Cut]]
+
+
 class Runner:
     """One agent in this process."""
 
@@ -78,32 +97,38 @@ class Runner:
         self._producer = producer
         self._new_partition = partition
         self._hooks = hooks
-        self._worker = worker
+        self._worker = worker.encode()
         self._checkpoint_seconds = checkpoint_ms / 1000
         self._metrics = metrics
         self._on_step = on_step
         self._sink = Sink(namespace, fold.name, fold.input_topic, codec, producer, metrics)
         self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix=f"{fold.name}-partition")
-        self._wake = threading.Condition()
+        self._line = Line()
+        self._judged: Belt[Job] = Belt(self._line)
+        self._folded: Belt[Job | Cuts] = Belt(self._line)
+        self._lifecycle = threading.Lock()
         self._queue: deque[Run] = deque()
         self._queued_records = 0
         self._partitions: dict[int, Partition] = {}
+        self._read_offsets: dict[int, int] = {}
         self._generation = -1
-        self._open = self._busy = self._abandoned = self._finished = False
-        self._lifecycle = threading.Lock()
+        self._abandoned = self._finished = self._cutting = False
         self._inflight: list[Future[None]] = []
         self._next_checkpoint = 0.0
-        self._thread = threading.Thread(target=self._work, name=f"{fold.name}-runner", daemon=True)
+        stages = {"decode": self._decode_next, "fold": self._fold_next, "send": self._send_next}
+        self._threads = [
+            threading.Thread(target=self._work, args=(stage,), name=f"{fold.name}-{name}", daemon=True) for name, stage in stages.items()
+        ]
 
     # From the event loop
 
     def offer(self, run: Run) -> bool:
         """Queue a run; return whether there is room for more. Runs of an older assignment are dropped, they are read again."""
-        with self._wake:
-            if self._open and run.generation == self._generation:
+        with self._line.wake:
+            if self._line.is_open and run.generation == self._generation:
                 self._queue.append(run)
                 self._queued_records += len(run.records)
-                self._wake.notify_all()
+                self._line.wake.notify_all()
             return self._queued_records < QUEUE_MAX_RECORDS
 
     def next_offsets(self) -> Mapping[int, int]:
@@ -135,12 +160,13 @@ class Runner:
         took = time.perf_counter() - begun
         context = {"agent": self.fold.name, "partitions": list(opened), "rows": rows}
         log.info("agent %s owns partitions %s, %d rows restored in %.1f s", *context.values(), took, extra={"context": context})
-        with self._wake:
-            self._partitions, self._generation, self._open, self._abandoned = opened, generation, True, False
-            self._next_checkpoint = time.monotonic() + self._checkpoint_seconds
-            self._wake.notify_all()
-        if not self._thread.is_alive():
-            self._thread.start()
+        self._partitions, self._generation, self._abandoned = opened, generation, False
+        self._read_offsets = {number: partition.offset for number, partition in opened.items()}
+        self._next_checkpoint = time.monotonic() + self._checkpoint_seconds
+        self._line.switch(Mode.OPEN)
+        for thread in self._threads:
+            if not thread.is_alive():
+                thread.start()
 
     def revoke(self) -> None:
         """Let all partitions go: wait for a checkpoint in flight, then drop what is cached and write nothing."""
@@ -148,30 +174,27 @@ class Runner:
             self._let_go()
 
     def _let_go(self) -> None:
-        self._quiesce()
+        self._quiesce(Mode.CLOSED)
         self._drop()
 
     def finish(self) -> None:
         """Stop cleanly: apply no more, checkpoint what was applied and say so in the position rows."""
         with self._lifecycle:
             self._finished = True
-            self._quiesce()
+            self._quiesce(Mode.DRAINING)
             if self._abandoned:
                 log.warning("agent %s stops in the middle of a batch, which is redone at the next start", self.fold.name)
             elif self._partitions:
-                self._deliver()
-                self._inflight = [self._submit(partition, partition.cut(clean=True)) for partition in self._partitions.values()]
+                self._checkpoint([(partition, partition.cut(clean=True)) for partition in self._partitions.values()])
                 wait(self._inflight)
             self._drop()
             self._producer.close()
 
-    def _quiesce(self) -> None:
-        with self._wake:
-            self._open = False
+    def _quiesce(self, mode: Mode) -> None:
+        self._line.switch(mode)
+        with self._line.wake:
             self._queue.clear()
             self._queued_records = 0
-            self._wake.notify_all()
-            self._wake.wait_for(lambda: not self._busy)
         wait(self._inflight)
         self._hooks.room()
 
@@ -179,56 +202,38 @@ class Runner:
         list(self._pool.map(methodcaller("close"), self._partitions.values()))
         self._partitions = {}
 
-    # On the runner's thread
+    # On the runner's threads
 
-    def _work(self) -> None:
+    def _work(self, stage: Callable[[], None]) -> None:
         try:
             while True:
-                runs = self._take()
-                if runs:
-                    self._process(runs)
-                if self._due:
-                    self._checkpoint()
+                stage()
         except BaseException as error:
             end_process(error)
 
+    def _decode_next(self) -> None:
+        poll = Poll.of(self._take(), self._read_offsets)
+        self._read_offsets.update(poll.last)
+        outbox = Outbox()
+        try:
+            self._judged.put(Job(poll, self._judge(poll, outbox), outbox))
+        except Abandoned:
+            self._line.done()
+
     def _take(self) -> list[Run]:
-        """Wait for runs or for the next checkpoint; from here to the next call the runner counts as busy."""
-        with self._wake:
-            self._busy = False
-            self._wake.notify_all()
-            while not self._open or not (self._queue or self._due):
-                self._wake.wait(max(0.0, self._next_checkpoint - time.monotonic()) if self._open else None)
-            self._busy = True
+        """Wait for runs and begin a job with as many as one poll holds."""
+        wake = self._line.wake
+        with wake:
+            wake.wait_for(lambda: self._line.is_open and bool(self._queue))
+            self._line.begin()
             runs: list[Run] = []
             taken = 0
             while self._queue and (not runs or taken + len(self._queue[0].records) <= POLL_MAX_RECORDS):
                 runs.append(self._queue.popleft())
                 taken += len(runs[-1].records)
             self._queued_records -= taken
-        if runs:
-            self._hooks.room()
+        self._hooks.room()
         return runs
-
-    @property
-    def _due(self) -> bool:
-        return time.monotonic() >= self._next_checkpoint
-
-    def _process(self, runs: Sequence[Run]) -> None:
-        poll = Poll.of(runs, {number: partition.offset for number, partition in self._partitions.items()})
-        if not poll.records:
-            return
-        outbox = Outbox()
-        try:
-            judged = self._judge(poll, outbox)
-            self._fold(judged, poll, outbox)
-            self._sink.send(outbox, poll, self._patiently, self._run_facts())
-        except Abandoned:
-            self._abandoned = True
-            return
-        for number, offset in poll.last.items():
-            self._partitions[number].offset = offset
-        self._count(poll)
 
     def _judge(self, poll: Poll, outbox: Outbox) -> pl.DataFrame:
         agent = self.fold.name
@@ -245,40 +250,64 @@ class Runner:
         outbox.refuse(poll, [item for item in refused if item.offset >= self._partitions[item.partition].emit_from])
         return judged.filter(pl.col(ERROR).is_null())
 
-    def _fold(self, judged: pl.DataFrame, poll: Poll, outbox: Outbox) -> None:
+    def _emits(self, poll: Poll, row: int) -> bool:
+        return bool(poll.offsets[row] >= self._partitions[int(poll.partitions[row])].emit_from)
+
+    def _fold_next(self) -> None:
+        job = self._judged.get(until=self._next_checkpoint if self._line.is_open else None)
+        if job is not None:
+            if self._line.is_open:
+                self._fold(job)
+                self._folded.put(job)
+            else:
+                self._line.done()
+        if time.monotonic() >= self._next_checkpoint:
+            self._cut()
+
+    def _fold(self, job: Job) -> None:
         with self._metrics.stage(self.fold.name, "fold"):
-            for number, rows in split_by_partition(judged):
+            for number, rows in split_by_partition(job.judged):
                 partition = self._partitions[number]
                 silent = int((rows[OFFSET] < partition.emit_from).sum()) if rows[OFFSET][0] < partition.emit_from else 0
                 if silent:
                     apply_guarded(self.fold, rows[:silent], partition.state, partition.state.merge)
                 results, refused = apply_guarded(self.fold, rows[silent:], partition.state, partition.state.merge)
-                outbox.add(number, results)
-                outbox.refuse(poll, refused)
+                job.outbox.add(number, results)
+                job.outbox.refuse(job.poll, refused)
+        for number, offset in job.poll.last.items():
+            self._partitions[number].offset = offset
 
-    def _emits(self, poll: Poll, row: int) -> bool:
-        return bool(poll.offsets[row] >= self._partitions[int(poll.partitions[row])].emit_from)
-
-    def _checkpoint(self) -> None:
+    def _cut(self) -> None:
         """Begin a checkpoint of all partitions that moved, unless one is still on its way."""
         self._next_checkpoint = time.monotonic() + self._checkpoint_seconds
-        moved = [partition for partition in self._partitions.values() if partition.moved]
-        if not moved:
-            return
-        if not all(future.done() for future in self._inflight):
+        if self._cutting or not all(future.done() for future in self._inflight):
             self._next_checkpoint = time.monotonic() + self._checkpoint_seconds / 10
-            return
-        self._deliver()
-        self._inflight = [self._submit(partition, partition.cut(clean=False)) for partition in moved]
+        elif self._line.begin():
+            moved = [partition for partition in self._partitions.values() if partition.moved]
+            self._cutting = True
+            self._folded.put(Cuts([(partition, partition.cut(clean=False)) for partition in moved]))
 
-    def _deliver(self) -> None:
-        for partition in self._partitions.values():
+    def _send_next(self) -> None:
+        job = self._folded.get()
+        if isinstance(job, Cuts):
+            if self._line.mode is not Mode.CLOSED and job.cuts:
+                self._checkpoint(job.cuts)
+            self._cutting = False
+        elif job is not None and self._line.mode is not Mode.CLOSED:
+            try:
+                self._sink.send(job.outbox, job.poll, self._patiently, self._run_facts())
+                self._count(job.poll)
+            except Abandoned:
+                self._abandoned = True
+        self._line.done()
+
+    def _checkpoint(self, cuts: Sequence[tuple[Partition, Cut]]) -> None:
+        """Wait until all outputs are delivered, then write the cuts, a thread a partition."""
+        for partition, _ in cuts:
             self._on_step("before_outputs", partition.place)
         with self._metrics.stage(self.fold.name, "deliver"):
             self._producer.flush()
-
-    def _submit(self, partition: Partition, cut: Cut) -> Future[None]:
-        return self._pool.submit(self._land, partition, cut)
+        self._inflight = [self._pool.submit(self._land, partition, cut) for partition, cut in cuts]
 
     def _land(self, partition: Partition, cut: Cut) -> None:
         """Commit a cut on a thread of the pool; when that fails or its outcome is unknown, the process ends here."""
@@ -303,12 +332,12 @@ class Runner:
                 if time.monotonic() - logged > REGISTRY_LOG_SECONDS:
                     log.warning("agent %s waits for the schema registry: %s", self.fold.name, error)
                     logged = time.monotonic()
-            with self._wake:
-                if self._wake.wait_for(lambda: not self._open, REGISTRY_RETRY_SECONDS):
+            with self._line.wake:
+                if self._line.wake.wait_for(lambda: not self._line.is_open, REGISTRY_RETRY_SECONDS):
                     raise Abandoned
 
     def _run_facts(self) -> list[tuple[str, bytes]]:
-        return [("worker", b"%s@%d" % (self._worker.encode(), time.time_ns() // 1_000_000))]
+        return [("worker", b"%s@%d" % (self._worker, time.time_ns() // 1_000_000))]
 
     def _count(self, poll: Poll) -> None:
         agent, metrics = self.fold.name, self._metrics

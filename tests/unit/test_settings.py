@@ -55,7 +55,10 @@ def test_every_wrong_value_is_named_with_what_is_allowed() -> None:
     ("environ", "message"),
     [
         ({"SYNTHETIC_RATE": "10", "EMIT_INTERVAL_MS": "50"}, "SYNTHETIC_RATE was 10 and EMIT_INTERVAL_MS was 50"),
-        ({"NBBO_MAX_AGE_MS": "900"}, "NBBO_MAX_AGE_MS was 900 and OPTIONS_SIGNAL_NBBO_MAX_AGE_MS was 1500"),
+        (
+            {"NBBO_MAX_AGE_MS": "900", "OPTIONS_SIGNAL_NBBO_MAX_AGE_MS": "1500"},
+            "NBBO_MAX_AGE_MS was 900 and OPTIONS_SIGNAL_NBBO_MAX_AGE_MS was 1500",
+        ),
         ({"TOPIC_PLACEMENT": "SPY=8"}, "TOPIC_PLACEMENT was SPY=8; allowed: partitions 0 to 7"),
         ({"TOPIC_PLACEMENT": "SPY"}, "TOPIC_PLACEMENT was 'SPY'"),
         ({"OPTIONS_INGEST_ADAPTER": "telepathy"}, "allowed: one of synthetic"),
@@ -71,7 +74,7 @@ def test_values_that_contradict_or_make_no_sense_are_refused(environ: dict[str, 
 
 def test_equal_aliases_are_accepted() -> None:
     assert load(SYNTHETIC_RATE="10", EMIT_INTERVAL_MS="100").synthetic_rate == 10
-    assert load(NBBO_MAX_AGE_MS="1500").nbbo_max_age_ms == 1500
+    assert load(NBBO_MAX_AGE_MS="900").options_signal_nbbo_max_age_ms == 900
     assert load(NBBO_MAX_AGE_MS="900", RULES="reference").nbbo_max_age_ms == 900
 
 
@@ -132,6 +135,7 @@ def test_the_configuration_hash_changes_with_rules_and_with_nothing_else() -> No
     assert load(FLOW_HOME="/x", TICK_MS="500", WORKER_ID="4").config_hash == load().config_hash
     assert load(CLUSTER_WINDOW_MS="501").config_hash != load().config_hash
     assert load(NBBO_MAX_AGE_MS="1500").config_hash == load().config_hash
+    assert load(NBBO_MAX_AGE_MS="900").config_hash == load(OPTIONS_SIGNAL_NBBO_MAX_AGE_MS="900").config_hash
 
 
 def test_settings_do_not_change_after_being_read() -> None:
