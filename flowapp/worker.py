@@ -42,6 +42,7 @@ MAX_POLL_RECORDS = 20_000
 PARTITION_FETCH_BYTES = 2 << 20
 BUFFERED_RUNS = 64
 GC_THRESHOLD = 100_000
+SWITCH_SECONDS = 0.0005
 RETRY_SECONDS = 2.0
 
 T = TypeVar("T")
@@ -141,6 +142,8 @@ class FlowApp(faust.App):  # type: ignore[misc]
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 50, 100)
+        # Decoding gives the lock back and takes it again many times; each time it would wait this long for a busy thread.
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._lock = StateLock(state_directory(self.settings))
         self.metrics.serve(self.settings.metrics_port)
         patiently(lambda: runs.Pins.check_or_write(self.settings))

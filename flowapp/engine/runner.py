@@ -19,14 +19,14 @@ from typing import Protocol, TypeVar
 
 import polars as pl
 
-from flowapp.core.fold import OFFSET, Fold
+from flowapp.core.fold import OFFSET, PARTITION, Fold, apply_poll, split_valid
 from flowapp.engine.ending import end_process
 from flowapp.engine.line import Belt, Line, Mode
 from flowapp.engine.metrics import Metrics
 from flowapp.engine.partition import Cut, Partition, Step, no_step
 from flowapp.engine.poll import Poll, Run
 from flowapp.engine.producer import Producer
-from flowapp.engine.sink import DECODE_STAGE, VALIDATE_STAGE, DeadLetter, Encoder, Outbox, Sink
+from flowapp.engine.sink import DECODE_STAGE, DeadLetter, Encoder, Outbox, Sink
 from flowapp.errors import RegistryUnavailable
 from flowapp.records.codec import ROW, Decoded
 
@@ -243,12 +243,9 @@ class Runner:
         outbox.dead += [DeadLetter(item.row, DECODE_STAGE, item.reason, item.error, item.schema_id) for item in rejects]
         with self._metrics.stage(agent, "judge"):
             judged = self.fold.judge(poll.frame(decoded.frame, ROW))
-        if judged[ERROR].null_count() == judged.height:
-            return judged
-        bad = judged.filter(pl.col(ERROR).is_not_null()).select("_partition", OFFSET, ERROR)
-        refused = [Refused(partition, offset, VALIDATE_STAGE, error) for partition, offset, error in bad.iter_rows()]
+        valid, refused = split_valid(judged)
         outbox.refuse(poll, [item for item in refused if item.offset >= self._partitions[item.partition].emit_from])
-        return judged.filter(pl.col(ERROR).is_null())
+        return valid
 
     def _emits(self, poll: Poll, row: int) -> bool:
         return bool(poll.offsets[row] >= self._partitions[int(poll.partitions[row])].emit_from)
@@ -265,17 +262,23 @@ class Runner:
             self._cut()
 
     def _fold(self, job: Job) -> None:
+        states = {number: partition.state for number, partition in self._partitions.items()}
         with self._metrics.stage(self.fold.name, "fold"):
-            for number, rows in split_by_partition(job.judged):
-                partition = self._partitions[number]
-                silent = int((rows[OFFSET] < partition.emit_from).sum()) if rows[OFFSET][0] < partition.emit_from else 0
-                if silent:
-                    apply_guarded(self.fold, rows[:silent], partition.state, partition.state.merge)
-                results, refused = apply_guarded(self.fold, rows[silent:], partition.state, partition.state.merge)
-                job.outbox.add(number, results)
-                job.outbox.refuse(job.poll, refused)
+            for rows, emits in self._by_emission(job.judged):
+                for number, results, refused in apply_poll(self.fold, rows, states, lambda number, result: states[number].merge(result)):
+                    if emits:
+                        job.outbox.add(number, results)
+                        job.outbox.refuse(job.poll, refused)
         for number, offset in job.poll.last.items():
             self._partitions[number].offset = offset
+
+    def _by_emission(self, judged: pl.DataFrame) -> list[tuple[pl.DataFrame, bool]]:
+        """Return the rows, those first that are folded without sending anything."""
+        emit_from = {number: partition.emit_from for number, partition in self._partitions.items()}
+        if all(partition.offset + 1 >= emit_from[number] for number, partition in self._partitions.items()):
+            return [(judged, True)]
+        silent = judged[OFFSET] < judged[PARTITION].replace_strict(emit_from, return_dtype=pl.Int64)
+        return [(judged.filter(silent), False), (judged.filter(~silent), True)]
 
     def _cut(self) -> None:
         """Begin a checkpoint of all partitions that moved, unless one is still on its way."""
@@ -290,7 +293,8 @@ class Runner:
     def _send_next(self) -> None:
         job = self._folded.get()
         if isinstance(job, Cuts):
-            if self._line.mode is not Mode.CLOSED and job.cuts:
+            # Behind a batch whose outputs were given up, no position may be written.
+            if self._line.mode is not Mode.CLOSED and not self._abandoned and job.cuts:
                 self._checkpoint(job.cuts)
             self._cutting = False
         elif job is not None and self._line.mode is not Mode.CLOSED:

@@ -17,7 +17,7 @@ from flowapp.engine.producer import Headers, Producer
 
 KEY_COLUMN, TIME_COLUMN = "underlying_id", "source_ts"
 DEAD_LETTER = "DeadLetter"
-DECODE_STAGE, VALIDATE_STAGE = "decode", "validate"
+DECODE_STAGE = "decode"
 
 
 # Calls, and calls again while the registry is down.

@@ -14,8 +14,9 @@ from flowapp.engine.poll import Run
 from flowapp.engine.position import Position
 from flowapp.engine.producer import MemoryProducer
 from flowapp.engine.runner import Hooks, Runner
+from flowapp.errors import RegistryUnavailable
 from flowapp.records import schemas
-from flowapp.records.codec import ROW, Codec
+from flowapp.records.codec import ROW, Codec, Decoded
 from flowapp.records.registry import MemoryRegistry
 from tests.mocks.partition import MemoryPartition, Record
 from tests.mocks.tally import POISON, TallyCodec, TallyFold, encode
@@ -166,7 +167,7 @@ def test_refused_records_become_dead_letters_and_the_stream_goes_on(rig: Rig) ->
     records = tape(100, odd=odd)
     rig.runner.assign([0], 1)
     rig.runner.offer(Run(0, records, 1))
-    eventually(lambda: rig.applied() == {0: 99})
+    eventually(lambda: rig.acked == {0: 99})
     values = rig.sent(topics.DEAD_LETTERS, 0)
     letters = Codec(rig.registry).decode(topics.DEAD_LETTERS, values).frame
     assert letters.select("id", "stage", "reason", "error", "offset", "raw", "key", "source_ts").rows() == [
@@ -184,20 +185,35 @@ def test_a_registry_that_is_down_is_waited_for(rig: Rig, monkeypatch: pytest.Mon
     rig.registry.available = False
     rig.runner.assign([0], 1)
     rig.runner.offer(Run(0, tape(10, odd={3: b"garbage"}), 1))
-    eventually(lambda: rig.runner._busy)
-    assert rig.applied() == {0: -1}
-    rig.registry.available = True
     eventually(lambda: rig.applied() == {0: 9})
+    assert rig.acked == {}
+    rig.registry.available = True
+    eventually(lambda: rig.acked == {0: 9})
     assert len(rig.sent(topics.DEAD_LETTERS, 0)) == 1
 
 
-def test_a_stop_while_the_registry_is_down_leaves_the_batch_to_the_next_start(rig: Rig) -> None:
-    rig.registry.available = False
+def test_a_stop_before_a_batch_is_decoded_is_clean(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable(topic: str, values: object) -> Decoded:
+        raise RegistryUnavailable("down")
+
+    monkeypatch.setattr(rig.codec, "decode", unavailable)
     rig.runner.assign([0], 1)
-    rig.runner.offer(Run(0, tape(10, odd={3: b"garbage"}), 1))
-    eventually(lambda: rig.runner._busy)
+    rig.runner.offer(Run(0, tape(10), 1))
+    eventually(lambda: not rig.runner._line.idle)
     rig.runner.finish()
-    assert [(p.clean, p.offset) for p in rig.partitions[0].commits] == [(False, -1)]
+    assert [(p.clean, p.offset) for p in rig.partitions[0].commits] == [(False, -1), (True, -1)]
+
+
+def test_a_stop_while_folded_outputs_cannot_be_encoded_is_not_clean(rig: Rig) -> None:
+    rig.runner.assign([0], 1)
+    rig.runner.offer(Run(0, tape(10), 1))
+    eventually(lambda: rig.acked == {0: 9})
+    rig.registry.available = False
+    rig.runner.offer(Run(0, [Record(10, encode(1, -5, 1))], 1))
+    eventually(lambda: rig.applied() == {0: 10})
+    rig.runner.finish()
+    assert rig.partitions[0].commits[-1].offset == 9
+    assert not any(p.clean for p in rig.partitions[0].commits)
 
 
 def test_below_emit_from_records_are_folded_and_nothing_is_sent() -> None:
@@ -266,8 +282,7 @@ def test_a_missing_record_ends_the_process(rig: Rig, ended: list[str]) -> None:
     rig.runner.offer(Run(0, tape(10)[3:], 1))
     eventually(lambda: ended)
     assert ended == ["partition 0: expected offset 0, the log continued at 3"]
-    eventually(lambda: not rig.runner._thread.is_alive())
-    rig.runner._busy = False
+    rig.runner._line.done()
 
 
 def test_a_full_queue_says_so_and_then_that_there_is_room(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +291,7 @@ def test_a_full_queue_says_so_and_then_that_there_is_room(rig: Rig, monkeypatch:
     rig.runner.assign([0], 1)
     records = tape(300, odd={0: b"garbage"})
     assert rig.runner.offer(Run(0, records[:10], 1))
-    eventually(lambda: rig.runner._busy)
+    eventually(lambda: not rig.runner._line.idle)
     assert rig.runner.offer(Run(0, records[10:60], 1))
     before = rig.rooms
     assert not rig.runner.offer(Run(0, records[60:160], 1))
