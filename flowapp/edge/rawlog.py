@@ -20,6 +20,8 @@ STILL_SECONDS = 1.0
 LOOK_SECONDS = 0.2
 FETCH_RECORDS = 2000
 POLL_SECONDS = 0.05
+# A partition is without a leader for a moment after it was made or moved.
+_PASSING = (confluent_kafka.KafkaError.NOT_LEADER_FOR_PARTITION, confluent_kafka.KafkaError.LEADER_NOT_AVAILABLE)
 _ABSENT = (confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART, confluent_kafka.KafkaError._UNKNOWN_PARTITION)
 
 
@@ -110,15 +112,25 @@ class KafkaRawLog:
                     values.append(message.value() or b"")
                     missing -= 1
 
+    def count(self, topic: str, partition: int) -> int:
+        """Return how many records a partition holds."""
+        low, high = self._ends(topic, partition)
+        return high - low
+
     def close(self) -> None:
         self._consumer.close()
 
     def _ends(self, topic: str, partition: int) -> tuple[int, int]:
         name = topics.full_name(self._namespace, topic)
-        try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=BROKER_SECONDS)
-        except KafkaException as error:
-            if error.args[0].code() in _ABSENT:
-                raise NamespaceError(f"{name} partition {partition} does not exist on {self._bootstrap}; run `flow init`") from error
-            raise BrokerUnavailable(f"{name} on {self._bootstrap} could not be read: {error}") from error
-        return int(low), int(high)
+        deadline = time.monotonic() + BROKER_SECONDS
+        while True:
+            try:
+                low, high = self._consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=BROKER_SECONDS)
+                return int(low), int(high)
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code in _ABSENT:
+                    raise NamespaceError(f"{name} partition {partition} does not exist on {self._bootstrap}; run `flow init`") from error
+                if code not in _PASSING or time.monotonic() > deadline:
+                    raise BrokerUnavailable(f"{name} on {self._bootstrap} could not be read: {error.args[0].str()}") from error
+                time.sleep(LOOK_SECONDS)
