@@ -44,6 +44,7 @@ BUFFERED_RUNS = 64
 GC_THRESHOLD = 100_000
 SWITCH_SECONDS = 0.0005
 RETRY_SECONDS = 2.0
+REPEAT_SECONDS = 10.0
 
 T = TypeVar("T")
 log = logging.getLogger("flowapp.worker")
@@ -146,8 +147,9 @@ class FlowApp(faust.App):  # type: ignore[misc]
         sys.setswitchinterval(SWITCH_SECONDS)
         self._lock = StateLock(state_directory(self.settings))
         self.metrics.serve(self.settings.metrics_port)
-        patiently(lambda: runs.Pins.check_or_write(self.settings))
+        # Topics first: who differs from them must not pin a new namespace.
         patiently(lambda: check_topics(self.settings, [runner.fold for runner in self.runners.values()]))
+        patiently(lambda: runs.Pins.check_or_write(self.settings))
 
     async def _on_partitions_revoked(self, revoked: set[TP]) -> None:
         await self._each(Runner.revoke)
@@ -202,13 +204,31 @@ def check_topics(settings: Settings, folds: Iterable[Fold]) -> None:
     topic_admin.check_partitions(settings, topic_admin.plans(settings), dict(existing))
 
 
+class Sparing(logging.Filter):
+    """Lets each complaint of the Kafka client through once every few seconds: it repeats them ten times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
+        now = time.monotonic()
+        if now < self._next.get(record.msg, 0.0):
+            return False
+        self._next[record.msg] = now + REPEAT_SECONDS
+        return True
+
+
 def logging_config(service: str) -> dict[str, Any]:
     """Return what Faust hands to `logging`: one JSON object a line, libraries from WARNING up."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": logs.JsonFormatter, "service": service}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": sys.stderr}},
+        "filters": {"sparing": {"()": Sparing}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": sys.stderr, "filters": ["sparing"]}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         "loggers": {
             "flowapp": {"level": "INFO"},

@@ -20,9 +20,12 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from faust.types.tuples import ack_lock
 
+from flowapp.engine.ending import end_process
+
 FETCH_MAX_WAIT_MS = 50
 FETCH_MAX_BYTES = 32 << 20
 LEAVE_SECONDS = 2.0
+WATCH_SECONDS = 1.0
 
 
 class RunSchema(faust.Schema):  # type: ignore[misc]
@@ -92,6 +95,25 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_start(self) -> None:
         await super().on_start()
         self._consumer._fetcher._records = LeanBuffer()
+        self._watch = self.thread_loop.create_task(self._watch_client())
+
+    async def _watch_client(self) -> None:
+        """End the process when a background task of the client has ended: it would neither read nor answer any more.
+
+        With a connection lost at the wrong moment, the client's task that looks for brokers has been seen to die silently.
+        """
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            consumer = self._consumer
+            tasks = {
+                "metadata": consumer._client._sync_task,
+                "group": consumer._coordinator._coordination_task,
+                "fetch": consumer._fetcher._fetch_task,
+            }
+            for name, task in tasks.items():
+                if task is not None and task.done():
+                    reason = "cancelled" if task.cancelled() else task.exception()
+                    end_process(f"the Kafka client's {name} task ended ({reason!r}); starting again mends it")
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         # Changelog partitions are assigned too; the store reads them itself, transactions respected.
@@ -101,6 +123,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_thread_stop(self) -> None:
         # aiokafka lets a static member stay until its session ends, as after a crash; a clean stop leaves at once.
         if self._consumer is not None:
+            self._watch.cancel()
             self._consumer._coordinator._group_instance_id = None
         await super().on_thread_stop()
 

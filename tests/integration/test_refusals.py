@@ -132,8 +132,8 @@ def test_a_raw_topic_that_was_made_anew_is_refused(stack: Stack) -> None:
 
 def test_missing_topics_another_partition_count_and_another_broker_are_refused(stack: Stack) -> None:
     elsewhere = Worker(stack.settings, 0, FLOW_NAMESPACE="nowhere")
-    assert "run `flow init`" in refusal(elsewhere)
-    assert "TOPIC_PARTITIONS" in refusal(stack.start(TOPIC_PARTITIONS="5"))
+    assert "create its topics with: flow init" in refusal(elsewhere)
+    assert "TOPIC_PARTITIONS was 5" in refusal(stack.start(TOPIC_PARTITIONS="5"))
     settled(stack)
     pins = stack.settings.home / stack.settings.namespace / "pins.json"
     pins.write_text(pins.read_text().replace('"cluster_id": "', '"cluster_id": "other-'))

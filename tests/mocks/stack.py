@@ -86,16 +86,15 @@ class Worker:
         self.settings = Settings.load({**settings.environment(), "WORKER_ID": str(number)}, dotenv=Path(os.devnull))
         self.number = number
         self.log_path = settings.home / f"{settings.namespace}-worker-{number}.log"
-        self._log = self.log_path.open("ab")
+        log = self.log_path.open("ab")
         self._begins = self.log_path.stat().st_size
         command = [sys.executable, "-m", "faust", "-q", "-A", "tests.mocks.worker", "worker", "-L", "uvloop", *words]
         ours = {variable for variable, *_ in variable_table()}
         environ = {name: value for name, value in os.environ.items() if name not in ours}
         environ |= {**settings.environment(), "WORKER_ID": str(number), "PYTHONPATH": str(REPOSITORY), **environment}
         # Not in the repository: a developer's `.env` is not the test's.
-        self.process = subprocess.Popen(
-            command, cwd=settings.home, env=environ, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL
-        )
+        self.process = subprocess.Popen(command, cwd=settings.home, env=environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        log.close()
 
     @property
     def pid(self) -> int:
@@ -119,9 +118,7 @@ class Worker:
 
     def wait(self, seconds: float = 30.0) -> int:
         """Wait for its end; return its exit code."""
-        code = self.process.wait(seconds)
-        self._log.close()
-        return code
+        return self.process.wait(seconds)
 
     def lines(self) -> list[dict[str, Any]]:
         """Return what this run logged."""
