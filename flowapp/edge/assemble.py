@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,8 +14,9 @@ from flowapp.core.rules import OptionRules
 from flowapp.edge import calendar
 from flowapp.edge.book import NO_SIZE, Floats, Found
 from flowapp.edge.conditions import equity_columns, option_columns
-from flowapp.edge.context import WITH_TRADE, Numbered, quote_ids, spread
+from flowapp.edge.context import WITH_TRADE, Numbered, quote_ids
 from flowapp.edge.instruments import Contracts
+from flowapp.edge.names import Names
 from flowapp.edge.order import NEVER, Bools, Ints
 
 _OWN = {
@@ -54,24 +56,31 @@ def _numbers(values: Ints, missing: int) -> pl.Series:
     return pl.select(pl.when(series != missing).then(series)).to_series()
 
 
-def _quote(found: Found, size: int) -> pl.DataFrame:
-    """Return the found quotes over all trades, null where there was none or no two-sided market."""
-    bid, ask = (pl.Series(spread(found, name, np.nan, size)).fill_nan(None) for name in ("bid", "ask"))
-    tie = np.zeros(size, bool)
-    tie[:] = found.tie
-    frame = pl.DataFrame(
-        {
-            "bid": bid, "ask": ask, "bid_size": _numbers(spread(found, "bid_size", NO_SIZE, size), NO_SIZE),
-            "ask_size": _numbers(spread(found, "ask_size", NO_SIZE, size), NO_SIZE), "ts": pl.Series(spread(found, "ts", 0, size)),
-            "tie": pl.Series(tie),
-            **{name: pl.Series(spread(found, column, None, size).tolist(), dtype=pl.String) for name, column in _TEXTS.items()},
-        }
-    )  # fmt: skip
-    exists = pl.col("bid").is_not_null() & pl.col("ask").is_not_null()
-    return frame.select(pl.when(exists).then(pl.all()))
+def _quote(found: Found, words: Names, *, whole: bool = True) -> pl.DataFrame:
+    """Return the found quotes over all trades, null where there was none or no two-sided market.
+
+    `whole`: with sizes, venues and how it was observed.
+    """
+    columns = found.columns
+    there = np.flatnonzero(~(np.isnan(columns["bid"]) | np.isnan(columns["ask"])))
+    rows = np.flatnonzero(found.exists)[there]
+    kept = {name: values[there] for name, values in columns.items()}
+    numbers: dict[str, Any] = {"bid": kept["bid"], "ask": kept["ask"], "ts": kept["ts"]}
+    texts = [pl.Series("id", kept["trace_id"].tolist(), pl.String)]
+    if whole:
+        numbers |= {"bid_size": kept["bid_size"], "ask_size": kept["ask_size"], "tie": found.tie[rows]}
+        texts += [words.texts(kept[column]).alias(name) for name, column in _WORDS.items()]
+    frame = pl.DataFrame(numbers).with_columns(texts)
+    if whole:
+        frame = frame.with_columns(pl.when(pl.col(name) != NO_SIZE).then(pl.col(name)) for name in ("bid_size", "ask_size"))
+    if rows.size == found.exists.size:
+        return frame
+    position = np.full(found.exists.size, -1, np.int64)
+    position[rows] = np.arange(rows.size)
+    return frame.select(pl.all().gather(_numbers(position, -1)))
 
 
-_TEXTS = {"bid_venue": "bid_venue", "ask_venue": "ask_venue", "id": "trace_id", "source": "origin"}
+_WORDS = {"bid_venue": "bid_venue", "ask_venue": "ask_venue", "source": "origin"}
 
 
 def _with_own(quote: pl.DataFrame, trades: pl.DataFrame, kind: str) -> pl.DataFrame:
@@ -106,12 +115,12 @@ _SPREAD_POSITION = pl.when(pl.col("_ask") > pl.col("_bid")).then((pl.col("price"
 
 
 def option_prints(
-    trades: Numbered, own: Found, underlying: Found, feed_time: Ints, marks: Marks, contracts: Contracts, feed: Feed
+    trades: Numbered, own: Found, underlying: Found, feed_time: Ints, marks: Marks, contracts: Contracts, feed: Feed, words: Names
 ) -> pl.DataFrame:
     """Build OptionPrint rows with their verdict."""
     frame = trades.part.frame
-    quote = _with_own(_quote(own, frame.height), frame, "op")
-    of_underlying = _quote(underlying, frame.height)
+    quote = _with_own(_quote(own, words), frame, "op")
+    of_underlying = _quote(underlying, words, whole=False)
     days, sessions = calendar.sessions(frame["source_ts"].to_numpy(), contracts.hours[trades.code])
     kept = frame.select("source_ts", "trace_id", "feed_ts_ns", "option_contract_id", "price", "size", "exchange", "conditions")
     joined = kept.with_columns(
@@ -128,11 +137,11 @@ def option_prints(
 
 
 def equity_prints(
-    trades: Numbered, own: Found, band: tuple[Floats, Floats, Floats, Floats], feed_time: Ints, marks: Marks, feed: Feed
+    trades: Numbered, own: Found, band: tuple[Floats, Floats, Floats, Floats], feed_time: Ints, marks: Marks, feed: Feed, words: Names
 ) -> pl.DataFrame:
     """Build EquityPrint rows with their stamp."""
     frame = trades.part.frame
-    quote = _with_own(_quote(own, frame.height), frame, "ep")
+    quote = _with_own(_quote(own, words), frame, "ep")
     hours = np.full(frame.height, calendar.STOCK, np.int64)
     days, sessions = calendar.sessions(frame["source_ts"].to_numpy(), hours)
     bands = [

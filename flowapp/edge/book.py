@@ -31,7 +31,8 @@ _NS_PER_MS = 1_000_000
 class Quotes:
     """Quotes as columns, ascending by `place`, which orders quotes and trades of a batch.
 
-    `ts_ns` is NO_NS where the feed has only ms; a NaN bid or ask says that there was no two-sided market.
+    `ts_ns` is NO_NS where the feed has only ms; a NaN bid or ask says that there was no two-sided market. Venues and
+    `origin` (how the quote was observed) are numbers of names.
     """
 
     place: Ints
@@ -42,9 +43,9 @@ class Quotes:
     ask: Floats
     bid_size: Ints
     ask_size: Ints
-    bid_venue: Objects
-    ask_venue: Objects
-    origin: Objects
+    bid_venue: Ints
+    ask_venue: Ints
+    origin: Ints
     trace_id: Objects
 
 
@@ -70,7 +71,7 @@ class Found:
 
 _COLUMNS: dict[str, Any] = {
     "ts": np.int64, "ts_ns": np.int64, "bid": np.float64, "ask": np.float64, "bid_size": np.int64, "ask_size": np.int64,
-    "bid_venue": object, "ask_venue": object, "origin": object, "trace_id": object,
+    "bid_venue": np.int64, "ask_venue": np.int64, "origin": np.int64, "trace_id": object,
 }  # fmt: skip
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from flowapp.edge.band import Band
 from flowapp.edge.book import NO_NS, NO_SIZE, Book, Floats, Found, Quotes, Wanted
+from flowapp.edge.names import Names
 from flowapp.edge.order import NEVER, Ints, Part
 
 WITH_TRADE, SAMPLED = "with_trade", "sampled"
@@ -44,13 +43,14 @@ def with_trade_quotes(trades: pl.DataFrame, kind: str) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def columns_of(frame: pl.DataFrame, code: Ints, place: Ints) -> Quotes:
+def columns_of(frame: pl.DataFrame, code: Ints, place: Ints, words: Names) -> Quotes:
     """Return a quote frame's columns for the book."""
     return Quotes(
         place, code, frame["source_ts"].to_numpy(), frame["feed_ts_ns"].fill_null(NO_NS).to_numpy(),
         frame["bid"].fill_null(np.nan).to_numpy(), frame["ask"].fill_null(np.nan).to_numpy(),
         frame["bid_size"].fill_null(NO_SIZE).to_numpy(), frame["ask_size"].fill_null(NO_SIZE).to_numpy(),
-        frame["bid_venue"].to_numpy(), frame["ask_venue"].to_numpy(), frame["quote_source"].to_numpy(), frame["trace_id"].to_numpy(),
+        words.numbers(frame["bid_venue"])[0], words.numbers(frame["ask_venue"])[0], words.numbers(frame["quote_source"])[0],
+        frame["trace_id"].to_numpy(),
     )  # fmt: skip
 
 
@@ -96,6 +96,7 @@ class Context:
     def __init__(self, ordered: tuple[bool, bool], *, one_feed: bool, band_ms: int) -> None:
         self._ordered, self._one_feed = ordered, one_feed
         self._options, self._equities, self._band = Book(), Book(), Band(band_ms)
+        self.words = Names()
 
     def freeze(
         self, options: tuple[Numbered, Numbered], equities: tuple[Numbered, Numbered], underlying: Ints, contracts: int, underlyings: int
@@ -106,7 +107,7 @@ class Context:
             The option's quote and the underlying's quote of every option trade, the quote and the band of every equity trade.
         """
         trades, quotes = options
-        book_quotes = columns_of(quotes.part.frame, quotes.code, quotes.place)
+        book_quotes = columns_of(quotes.part.frame, quotes.code, quotes.place, self.words)
         own = self._options.step(book_quotes, [_wanted(trades, trades.code, ties=self._ordered[0])], contracts)[0]
         equity_trades, equity_quotes = equities
         seen = self._equity_quotes(equity_trades, equity_quotes)
@@ -117,12 +118,12 @@ class Context:
 
     def _equity_quotes(self, trades: Numbered, quotes: Numbered) -> Quotes:
         """Return the quotes that others than their own trade may see; one delivered with a trade is to them a sample."""
-        alone = columns_of(quotes.part.frame, quotes.code, quotes.place)
+        alone = columns_of(quotes.part.frame, quotes.code, quotes.place, self.words)
         brought = np.flatnonzero(trades.part.frame["q_ts"].is_not_null().to_numpy())
         if not brought.size:
             return alone
         frame = with_trade_quotes(trades.part.frame[brought], "ep").with_columns(pl.lit(SAMPLED).alias("quote_source"))
-        return _merged(alone, columns_of(frame, trades.code[brought], trades.place[brought] - 1))
+        return _merged(alone, columns_of(frame, trades.code[brought], trades.place[brought] - 1, self.words))
 
     def _bands(self, trades: Numbered, quotes: Numbered, seen: Quotes) -> tuple[Floats, Floats, Floats, Floats]:
         effective = np.concatenate((quotes.part.effective, trades.part.effective))
@@ -140,11 +141,3 @@ class Context:
         if effective.size:
             self._band.forget(int(effective.max()))
         return bands[0], bands[1], bands[2], bands[3]
-
-
-def spread(found: Found, name: str, missing: Any, size: int) -> npt.NDArray[Any]:
-    """Return a found column over all trades."""
-    column = found.columns[name]
-    values = np.full(size, missing, column.dtype)
-    values[found.exists] = column
-    return values

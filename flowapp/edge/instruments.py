@@ -5,14 +5,12 @@ The numbers are this process's own and never reach a record.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from flowapp import topics
 from flowapp.edge.contracts import attributes
+from flowapp.edge.names import Names
 from flowapp.edge.order import Ints
 from flowapp.records.identity import contract_table
 
@@ -30,7 +28,7 @@ class Underlyings:
 
     def __init__(self, partitions: int, placement: tuple[tuple[str, int], ...]) -> None:
         self._partitions, self._placement = partitions, placement
-        self._number: dict[str, int] = {}
+        self._names = Names()
         self.keys: list[bytes] = []
         self.partition: Ints = np.empty(0, np.int64)
 
@@ -40,14 +38,12 @@ class Underlyings:
 
     def numbers(self, names: pl.Series) -> Ints:
         """Return the number of each underlying, given in upper case."""
-        return _numbers(self._number, names, self._learn)
-
-    def _learn(self, names: list[str]) -> None:
-        for name in names:
-            self._number[name] = len(self.keys)
-            self.keys.append(name.encode())
-        fresh = [topics.partition_of(name, self._partitions, self._placement) for name in names]
-        self.partition = np.concatenate((self.partition, np.array(fresh, np.int64)))
+        numbers, fresh = self._names.numbers(names)
+        if len(fresh):
+            self.keys += [name.encode() for name in fresh]
+            places = [topics.partition_of(name, self._partitions, self._placement) for name in fresh]
+            self.partition = np.concatenate((self.partition, np.array(places, np.int64)))
+        return numbers
 
 
 class Contracts:
@@ -55,24 +51,28 @@ class Contracts:
 
     def __init__(self, underlyings: Underlyings) -> None:
         self._underlyings = underlyings
-        self._number: dict[str, int] = {}
+        self._names = Names()
         self.table = pl.DataFrame(schema=CONTRACTS)
         self.underlying: Ints = np.empty(0, np.int64)
         self.hours: Ints = np.empty(0, np.int64)
 
     @property
     def count(self) -> int:
-        return len(self._number)
+        return self.table.height
 
     def numbers(self, ids: pl.Series) -> Ints:
         """Return the number of each contract id."""
-        return _numbers(self._number, ids, self._learn)
+        numbers, fresh = self._names.numbers(ids)
+        if len(fresh):
+            self._learn(fresh)
+        return numbers
 
-    def _learn(self, ids: list[str]) -> None:
-        parsed = contract_table(pl.Series(ids, dtype=pl.String))
+    def _learn(self, ids: pl.Series) -> None:
+        parsed = (
+            ids.alias("option_contract_id").to_frame().join(contract_table(ids), on="option_contract_id", how="left", maintain_order="left")
+        )
         rows, hours = [], []
         for contract, root, expiry, strike, right in parsed.iter_rows():
-            self._number[contract] = len(self._number)
             name = (root or contract).upper()
             found = attributes(name, expiry)
             hours.append(found.hours)
@@ -86,13 +86,3 @@ class Contracts:
         self.table = pl.concat([self.table, fresh], rechunk=True)
         self.underlying = np.concatenate((self.underlying, self._underlyings.numbers(fresh["underlying_id"])))
         self.hours = np.concatenate((self.hours, np.array(hours, np.int64)))
-
-
-def _numbers(known: dict[str, int], names: pl.Series, learn: Callable[[list[str]], None]) -> npt.NDArray[np.int64]:
-    values = names.to_list()
-    try:
-        return np.fromiter(map(known.__getitem__, values), np.int64, len(values))
-    except KeyError:
-        unknown = [name for name in dict.fromkeys(values) if name not in known]
-        learn(unknown)
-        return np.fromiter(map(known.__getitem__, values), np.int64, len(values))

@@ -112,9 +112,9 @@ class Pipeline:
         self._write_quotes(lane, batch, self._contracts)
         rows = lane.prints.wanted(batch.trade_partition, batch.trade_marks.seq)
         trades = _take(batch.trades, rows)
-        frame = option_prints(
-            trades, _of_rows(own, rows), _of_rows(of_underlying, rows), time[rows], batch.trade_marks.take(rows), self._contracts, lane.feed
-        )
+        marks, words = batch.trade_marks.take(rows), self._context.words
+        found = _of_rows(own, rows), _of_rows(of_underlying, rows)
+        frame = option_prints(trades, *found, time[rows], marks, self._contracts, lane.feed, words)
         self._write_prints(lane, batch, rows, frame, self._contracts.underlying[trades.code])
 
     def _write_equities(self, lane: Lane, batch: Arranged, own: Found, band: tuple[Floats, Floats, Floats, Floats], time: Ints) -> None:
@@ -122,7 +122,9 @@ class Pipeline:
         rows = lane.prints.wanted(batch.trade_partition, batch.trade_marks.seq)
         trades = _take(batch.trades, rows)
         of_rows = (band[0][rows], band[1][rows], band[2][rows], band[3][rows])
-        frame = equity_prints(trades, _of_rows(own, rows), of_rows, time[rows], batch.trade_marks.take(rows), lane.feed)
+        frame = equity_prints(
+            trades, _of_rows(own, rows), of_rows, time[rows], batch.trade_marks.take(rows), lane.feed, self._context.words
+        )
         self._write_prints(lane, batch, rows, frame, trades.code)
 
     def _write_quotes(self, lane: Lane, batch: Arranged, contracts: Contracts | None) -> None:

@@ -34,7 +34,7 @@ def quotes_of(events: list[Event], places: list[int]) -> Quotes:
         np.array([event.ts for event, _ in rows], np.int64),
         np.array([NO_NS if event.ns is None else event.ns for event, _ in rows], np.int64),
         np.array([event.bid for event, _ in rows], float), np.array([event.bid + 1 for event, _ in rows], float), np.full(size, 5),
-        np.full(size, 7), np.full(size, "X", object), np.full(size, "Y", object), np.full(size, "event", object), texts,
+        np.full(size, 7), np.full(size, 0), np.full(size, 1), np.full(size, 2), texts,
     )  # fmt: skip
 
 
