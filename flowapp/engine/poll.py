@@ -13,6 +13,9 @@ import polars as pl
 from flowapp.core.fold import OFFSET, PARTITION
 from flowapp.errors import FoldError
 
+# Polars loads NumPy and Arrow at their first use, and two threads that do so at once break it: do it here, on one.
+pl.from_arrow(pl.from_numpy(np.zeros((1, 1))).to_arrow())
+
 
 class Record(Protocol):
     """A record as the consumer delivers it."""

@@ -25,6 +25,7 @@ from flowapp.engine.ending import end_process
 FETCH_MAX_WAIT_MS = 50
 FETCH_MAX_BYTES = 32 << 20
 LEAVE_SECONDS = 2.0
+POLL_SECONDS = 0.1
 WATCH_SECONDS = 1.0
 
 
@@ -155,7 +156,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109
         generation = self.app.consumer_generation_id
-        records, active = await self._wait_next_records(timeout)
+        # Faust waits a whole second for records, which every stop and every rebalance would wait for too.
+        records, active = await self._wait_next_records(min(timeout, POLL_SECONDS))
         for tp, run in (records or {}).items():
             # What was fetched for an older assignment is fetched again after the seek to the state's position.
             if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:

@@ -65,6 +65,8 @@ PINS: dict[Callable[..., Any], str] = {
     App.on_stop: "bfe5a933defb",
     App.on_first_start: "ec655d9c2234",
     BootStrategy._should_enable_web: "2b6c66a4448a",
+    Worker._sentinel_task: "6e66058cf3e1",
+    driver.AIOKafkaConsumerThread.on_thread_stop: "8dfc004e258b",
     Worker.on_setup_root_logger: "0d468284fb5c",
 }
 
