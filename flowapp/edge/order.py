@@ -112,10 +112,6 @@ class Sequencer:
         # A live feed's time goes no further than its events.
         self.upto_ts = max([self.upto_ts, *(held.last for held in self._held)]) if self._live else FOREVER
 
-    def pause(self, now_ms: int) -> None:
-        """Let a silent live feed's time go on."""
-        self.upto_ts = max(self.upto_ts, now_ms - self._reorder_ms)
-
     @property
     def next_effective(self) -> int:
         """Effective time of the first event held."""

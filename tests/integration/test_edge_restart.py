@@ -20,7 +20,7 @@ from flowapp.records.codec import Codec
 from flowapp.records.registry import HttpRegistry
 from flowapp.runs import read_all
 from flowapp.settings import Settings
-from tests.conftest import NamespaceFactory
+from tests.conftest import NamespaceFactory, Running
 from tests.unit.test_files_thetadata import OPTION_HEADER, OPTION_LINE
 
 RAW = (topics.OPTIONS_PRINTS, topics.OPTIONS_NBBO, topics.EQUITIES_PRINTS, topics.EQUITIES_QUOTES)
@@ -249,3 +249,23 @@ def test_what_cannot_be_fed_is_a_clear_error(namespace: NamespaceFactory, words:
     assert code == 2
     assert named in text
     assert "Traceback" not in text
+
+
+def test_a_registry_that_is_down_is_waited_for_and_needed_only_at_the_start(
+    namespace: NamespaceFactory, registry: Running, tmp_path: Path
+) -> None:
+    settings = namespace()
+    path = recording(tmp_path / "short.csv", 3000)
+    registry.kill()
+    process = edge(settings, "--file", str(path), "--speed", "2")
+    assert process.stderr is not None
+    assert any("waiting for the schema registry" in line for line in process.stderr)
+    registry.start()
+    wait_for_more(settings, 0)
+    registry.kill()
+    code, text = finish(process)
+    registry.start()
+    assert code == 1 or "read to the end" in text, text
+    code, text = finish(edge(settings, "--file", str(path), "--speed", "0"))
+    assert code == 0, text
+    assert sum(len(values) for (topic, _), values in raw_log(settings).items() if topic == topics.OPTIONS_NBBO) == 3000

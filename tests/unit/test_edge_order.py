@@ -214,9 +214,9 @@ def test_a_live_feed_waits_by_the_wall_clock_and_ticks_while_silent() -> None:
     sequencer, clock = Sequencer(50, live=True), TickClock(TICK_MS, live=True)
     sequencer.push(Chunk(0, trades([(0, 10_000), (1, 9_990), (2, 20_000)])), now_ms=10_010)
     assert release([sequencer]).parts[OPTION_TRADE].frame["n"].to_list() == [2]
-    sequencer.pause(10_060)
+    sequencer.push(Chunk(0), now_ms=10_060)
     batch = release([sequencer])
     assert batch.parts[OPTION_TRADE].frame["n"].to_list() == [1, 0]
     clock.advance(batch)
-    sequencer.pause(13_060)
+    sequencer.push(Chunk(0), now_ms=13_060)
     assert clock.advance(release([sequencer])).w.tolist() == list(range(10_250, 13_001, 250))

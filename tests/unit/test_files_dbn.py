@@ -13,9 +13,13 @@ import polars as pl
 import pytest
 import zstandard
 
+from flowapp import topics
 from flowapp.edge.adapters.files import open_file
 from flowapp.edge.adapters.tape import RecordedFile
+from flowapp.edge.feeds import open_feeds, with_files
 from flowapp.errors import SourceError
+from tests.mocks.edge import decoded as decoded_records
+from tests.mocks.edge import memory_settings, prints, run_edge
 
 DATA = os.environ.get("FLOW_TEST_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="FLOW_TEST_DATA does not name the folder of recorded market data")
@@ -77,6 +81,24 @@ def test_trades_arrive_with_the_prices_sizes_and_times_that_databento_decodes(na
             assert trades[ours].to_list() == [None if value != value else value for value in expected[theirs].tolist()]
         assert trades["q_bid_size"].to_list() == expected["bid_sz_00"].tolist()
         assert trades["q_ts_ns"].to_list() == expected["ts_event"].tolist()
+
+
+@needs_data
+@pytest.mark.parametrize("name", OPTION_TRADES + STOCK_TRADES)
+def test_the_log_holds_what_databento_decodes(name: str) -> None:
+    expected = decoded(recording(name))
+    settings = with_files(memory_settings(), [str(recording(name))], options=None, equities=None)
+    sent = run_edge(settings, open_feeds(settings, None))
+    topic = topics.OPTIONS_PRINTS if "OPRA" in name else topics.EQUITIES_PRINTS
+    rows = prints(sent, topic).sort("seq")
+    assert rows["price"].to_list() == expected["price"].tolist()
+    assert rows["size"].to_list() == expected["size"].tolist()
+    assert rows["feed_ts_ns"].to_list() == expected["ts_event"].tolist()
+    assert rows["conditions_unavailable"].to_list() == [True] * rows.height
+    if "tbbo" in name:
+        quotes = decoded_records(sent, topics.OPTIONS_NBBO if "OPRA" in name else topics.EQUITIES_QUOTES)
+        assert quotes["bid"].to_list() == [value for value in expected["bid_px_00"].tolist() if value == value]
+        assert rows["quote_source"].drop_nulls().unique().to_list() == ["with_trade"]
 
 
 @needs_data

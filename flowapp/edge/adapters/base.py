@@ -7,8 +7,9 @@ Adapters are pure readers: they neither wait, nor join, nor judge. Every frame h
     feed_ts_ns   Int64?   event time, ns UTC, when the feed has it
     trace_id     String   raw id (see records.identity)
 
-A quote delivered with its trade stands in the trade's `q_*` columns (`q_ts` null when there is none; `q_ts` with a null
-bid or ask: the feed says that there was no two-sided market). A quote with a null bid or ask likewise ends the last one.
+Underlyings are in upper case, contracts as `records.identity` prints them. A quote delivered with its trade stands in
+the trade's `q_*` columns (`q_ts` null when there is none; `q_ts` with a null bid or ask: the feed says that there was
+no two-sided market). A quote with a null bid or ask likewise ends the last one.
 
 An adapter may also have these attributes:
 
