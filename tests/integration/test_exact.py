@@ -5,12 +5,20 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from flowapp import topics
+from flowapp.bench.tape import write
+from flowapp.core.fold import OFFSET, PARTITION, run
+from flowapp.core.options import OptionsFold
+from flowapp.records.codec import ROW, Codec
+from flowapp.records.identity import canonical_hash
+from flowapp.records.registry import HttpRegistry
 from flowapp.settings import Settings
 from tests.chaos.scenario import Chaos
 from tests.conftest import Running
-from tests.mocks.stack import Stack, namespaced
+from tests.mocks.stack import Stack, Worker, namespaced, read_topic
 from tests.waiting import eventually
 
 BOTH = ("options", "equities")
@@ -75,6 +83,47 @@ def test_a_paused_worker_is_replaced_and_what_it_then_tries_is_refused(stack: St
     stack.wait_applied()
     for agent in BOTH:
         stack.verify(agent)
+
+
+def test_the_options_agent_redoes_what_a_kill_cost_it(
+    stack_settings: Settings, broker: Running, registry: Running, schemas_of_session: None
+) -> None:
+    for stack in namespaced(stack_settings, options_signal_mode="all", checkpoint_ms=1000):
+        settings = stack.settings
+        write(settings, 60_000)
+        worker = Worker(settings, 0, app="flowapp")
+        stack.workers.append(worker)
+        # Killed between its first outputs and its first checkpoint, it has to send them again.
+        eventually(partial(stack.holds, topics.OPTIONS_SIGNAL), 60)
+        worker.kill()
+        worker = Worker(settings, 0, app="flowapp")
+        stack.workers.append(worker)
+        stack.wait_applied()
+        eventually(worker.ready)
+        assert worker.stop() == 0
+
+        codec = Codec(HttpRegistry(settings.registry_url))
+        expected = run(OptionsFold(settings), decoded(stack, codec, topics.OPTIONS_PRINTS))
+        found = {topic: decoded(stack, codec, topic).drop(PARTITION, OFFSET) for topic in expected.outputs}
+        wanted, got = canonical_hash(expected.outputs), canonical_hash(found)
+        assert set(expected.outputs) == {topics.OPTIONS_SIGNAL, topics.FLOW_PACKETS}
+        assert got.rows == wanted.rows
+        assert got.duplicates > 0
+        assert min(got.rows.values()) > 1_000
+        assert got.conflicts == ()
+        assert got.digest == wanted.digest
+        for topic, key, size in ((topics.OPTIONS_SIGNAL, "trace_id", "size"), (topics.FLOW_PACKETS, "id", "total_size")):
+            distinct = found[topic].unique([key, "revision"] if "revision" in found[topic].columns else [key])
+            assert distinct[size].sum() == expected.outputs[topic][size].sum()
+
+
+def decoded(stack: Stack, codec: Codec, topic: str) -> pl.DataFrame:
+    """Return a whole topic as a frame with origins, contiguous by partition."""
+    messages = sorted(read_topic(stack.settings, stack.topic(topic)), key=lambda m: (m.partition, m.offset))
+    found = codec.decode(topic, [message.value for message in messages])
+    assert found.rejects == []
+    places = pl.DataFrame([(m.partition, m.offset) for m in messages], schema={PARTITION: pl.Int64, OFFSET: pl.Int64}, orient="row")
+    return pl.concat([found.frame.drop(ROW), places], how="horizontal")
 
 
 def test_all_at_once(stack: Stack, broker: Running) -> None:

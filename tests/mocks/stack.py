@@ -32,6 +32,7 @@ from tests.mocks.tally import OUTPUTS, TallyCodec, TallyFold, encode
 from tests.waiting import eventually
 
 REPOSITORY = Path(__file__).parents[2]
+MOCKS = "tests.mocks.worker"
 KEYS = 200
 TICK_EVERY = 400
 FIRST_MS = 1_700_000_000_000
@@ -80,15 +81,17 @@ def read_topic(settings: Settings, topic: str, *, committed: bool = False) -> li
 
 
 class Worker:
-    """A worker process with mock agents, its log and its state directory."""
+    """A worker process, with mock agents unless told, its log and its state directory."""
 
-    def __init__(self, settings: Settings, number: int, words: Sequence[str] = ("--without-web",), **environment: str) -> None:
+    def __init__(
+        self, settings: Settings, number: int, words: Sequence[str] = ("--without-web",), app: str = MOCKS, **environment: str
+    ) -> None:
         self.settings = Settings.load({**settings.environment(), "WORKER_ID": str(number)}, dotenv=Path(os.devnull))
         self.number = number
         self.log_path = settings.home / f"{settings.namespace}-worker-{number}.log"
         log = self.log_path.open("ab")
         self._begins = self.log_path.stat().st_size
-        command = [sys.executable, "-m", "faust", "-q", "-A", "tests.mocks.worker", "worker", "-L", "uvloop", *words]
+        command = [sys.executable, "-m", "faust", "-q", "-A", app, "worker", "-L", "uvloop", *words]
         ours = {variable for variable, *_ in variable_table()}
         environ = {name: value for name, value in os.environ.items() if name not in ours}
         environ |= {**settings.environment(), "WORKER_ID": str(number), "PYTHONPATH": str(REPOSITORY), **environment}
@@ -209,8 +212,16 @@ class Stack:
 
     def ends(self, agent: str = "options") -> list[int]:
         """Return the end offset of each partition of an agent's raw topic."""
+        return self.length(topics.AGENT_INPUTS[agent])
+
+    def holds(self, topic: str) -> bool:
+        """Whether a topic holds any record."""
+        return any(self.length(topic))
+
+    def length(self, topic: str) -> list[int]:
+        """Return the end offset of each partition of a topic."""
         consumer = Consumer({"bootstrap.servers": self.settings.bootstrap, "group.id": "tests"})
-        name = self.topic(topics.AGENT_INPUTS[agent])
+        name = self.topic(topic)
         found = [consumer.get_watermark_offsets(TopicPartition(name, p), 10)[1] for p in range(self.settings.topic_partitions)]
         consumer.close()
         return found
