@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import bisect
+import multiprocessing
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 
 import numpy as np
 from confluent_kafka import Consumer, TopicPartition
@@ -27,6 +31,7 @@ PRINTS_PER_SECOND = 5_000.0
 SECONDS = 20
 WARM_UP_SECONDS = 5.0
 DRAIN_SECONDS = 2.0
+READY_SECONDS = 30.0
 POLL_SECONDS = 0.005
 LEAST_PACKETS = 200
 
@@ -55,29 +60,56 @@ class ProduceTimes:
         return self.moments[partition][bisect.bisect_right(self.firsts[partition], offset) - 1]
 
 
-class Receipts(threading.Thread):
-    """Reads packets as they come and notes when."""
+@dataclass(frozen=True)
+class Receipts:
+    """Packets as a consumer received them, and when by the monotonic clock, which all processes of a machine share."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(name="receipts", daemon=True)
-        name = topics.full_name(settings.namespace, topics.FLOW_PACKETS)
-        self.consumer = Consumer(
-            {"bootstrap.servers": settings.bootstrap, "group.id": "flowapp.bench", "enable.auto.commit": False, "fetch.wait.max.ms": 5}
-        )
-        self.consumer.assign([TopicPartition(name, partition, 0) for partition in range(settings.topic_partitions)])
-        self.values: list[bytes] = []
-        self.moments: list[float] = []
-        self.ended = threading.Event()
+    values: list[bytes]
+    moments: list[float]
 
-    def run(self) -> None:
-        while not self.ended.is_set():
-            messages = self.consumer.consume(500, POLL_SECONDS)
-            now = time.monotonic()
-            for message in messages:
-                if message.error() is None:
-                    self.values.append(message.value())
-                    self.moments.append(now)
-        self.consumer.close()
+
+def receive(settings: Settings, ended: Event, ready: Event, found: Connection) -> None:
+    """Read packets as they come until told to end; runs in a process of its own, so that nothing here delays it."""
+    name = topics.full_name(settings.namespace, topics.FLOW_PACKETS)
+    consumer = Consumer(
+        {"bootstrap.servers": settings.bootstrap, "group.id": "flowapp.bench", "enable.auto.commit": False, "fetch.wait.max.ms": 5}
+    )
+    consumer.assign([TopicPartition(name, partition, 0) for partition in range(settings.topic_partitions)])
+    ready.set()
+    values: list[bytes] = []
+    moments: list[float] = []
+    while not ended.is_set():
+        messages = consumer.consume(500, POLL_SECONDS)
+        now = time.monotonic()
+        for message in messages:
+            if message.error() is None:
+                values.append(message.value())
+                moments.append(now)
+    consumer.close()
+    found.send(Receipts(values, moments))
+
+
+@contextmanager
+def receiver(settings: Settings) -> Iterator[Callable[[], Receipts]]:
+    """Run `receive` for the length of a `with` block; what it gives ends it and returns what was received."""
+    context = multiprocessing.get_context("spawn")
+    ended, ready = context.Event(), context.Event()
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=receive, args=(settings, ended, ready, there), daemon=True)
+    process.start()
+
+    def collect() -> Receipts:
+        ended.set()
+        found: Receipts = here.recv()
+        return found
+
+    try:
+        if not ready.wait(READY_SECONDS):
+            raise StackError("latency: the consumer did not start")
+        yield collect
+    finally:
+        ended.set()
+        process.join(READY_SECONDS)
 
 
 def latency_figure(rig: Rig, scale: float) -> list[Figure]:
@@ -86,15 +118,12 @@ def latency_figure(rig: Rig, scale: float) -> list[Figure]:
         settings = tape.tape_settings(base, PRINTS_PER_SECOND, speed=1.0)
         Pins.check_or_write(settings, edge=True)
         times = ProduceTimes()
-        with worker(settings) as running:
+        with worker(settings) as running, receiver(settings) as collect:
             wait_until_assigned(running)
-            receipts = Receipts(settings)
-            receipts.start()
             began = time.monotonic()
             _feed(settings, times, max(SECONDS // 2, round(SECONDS * scale)))
-            receipts.ended.wait(DRAIN_SECONDS)
-            receipts.ended.set()
-            receipts.join()
+            threading.Event().wait(DRAIN_SECONDS)
+            receipts = collect()
         return [_figure(settings, times, receipts, began + WARM_UP_SECONDS)]
 
 

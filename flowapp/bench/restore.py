@@ -10,6 +10,7 @@ from pathlib import Path
 from flowapp.bench.measure import Figure
 from flowapp.bench.nothing import NothingFold
 from flowapp.bench.rig import Rig
+from flowapp.core.fold import Result
 from flowapp.engine.partition import Partition
 from flowapp.settings import Settings
 
@@ -42,8 +43,6 @@ def _partition(settings: Settings, folder: Path, number: int) -> Partition:
 
 
 def _fill(settings: Settings, folder: Path, number: int, rows: int) -> None:
-    from flowapp.core.fold import Result
-
     partition = _partition(settings, folder, number)
     partition.open()
     for start in range(0, rows, TRANSACTION_ROWS):
