@@ -80,7 +80,7 @@ class Sink:
             with self._metrics.stage(self._agent, "encode"):
                 values = patiently(partial(self._encoder.encode, topics.BY_NAME[topic].records[0], frame))
             keys = frame[KEY_COLUMN].cast(pl.Binary).to_list()
-            self._send(topic, values, keys, partitions, frame[TIME_COLUMN].to_list(), headers)
+            self._send(topic, values, keys, partitions, frame[TIME_COLUMN].to_list(), None if topic in WITHOUT_RUN_FACTS else headers)
         if outbox.dead:
             self._send_dead(outbox.dead, poll, patiently, headers)
 
@@ -112,7 +112,7 @@ class Sink:
         }
 
     def _send(
-        self, topic: str, values: list[bytes], keys: list[bytes | None], partitions: list[int], times: list[int], headers: Headers
+        self, topic: str, values: list[bytes], keys: list[bytes | None], partitions: list[int], times: list[int], headers: Headers | None
     ) -> None:
         with self._metrics.stage(self._agent, "send"):
             name = topics.full_name(self._namespace, topic)
