@@ -17,6 +17,8 @@ from flowapp.engine.producer import Headers, Producer
 
 KEY_COLUMN, TIME_COLUMN = "underlying_id", "source_ts"
 DEAD_LETTER = "DeadLetter"
+# One record a print: its headers would cost more than half of sending it.
+WITHOUT_RUN_FACTS = frozenset({topics.OPTIONS_SIGNAL})
 DECODE_STAGE = "decode"
 
 
@@ -80,7 +82,8 @@ class Sink:
             with self._metrics.stage(self._agent, "encode"):
                 values = patiently(partial(self._encoder.encode, topics.BY_NAME[topic].records[0], frame))
             keys = frame[KEY_COLUMN].cast(pl.Binary).to_list()
-            self._send(topic, values, keys, partitions, frame[TIME_COLUMN].to_list(), None if topic in WITHOUT_RUN_FACTS else headers)
+            facts = None if topic in WITHOUT_RUN_FACTS else headers
+            self._send(topic, values, keys, partitions, frame[TIME_COLUMN].to_list(), facts)
         if outbox.dead:
             self._send_dead(outbox.dead, poll, patiently, headers)
 
