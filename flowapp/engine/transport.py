@@ -117,6 +117,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     end_process(f"the Kafka client's {name} task ended ({reason!r}); starting again mends it")
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        # The client would begin to send heartbeats when this is over; restoring a large state outlasts a session.
+        self._consumer._coordinator._start_heartbeat_task()
         # Changelog partitions are assigned too; the store reads them itself, transactions respected.
         self._consumer.pause(*(tp for tp in self._consumer.assignment() if self.consumer._is_changelog_tp(tp)))
         await super().on_partitions_assigned(assigned, generation_id)

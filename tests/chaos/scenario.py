@@ -103,17 +103,21 @@ class Chaos:
         return worker.pid
 
     def _pause(self) -> int:
-        """Pause a worker until another one has all its partitions, then let it go on."""
+        """Pause a worker until the others have all its partitions, then let it go on."""
         number, worker = self._any()
         worker.signal(signal.SIGSTOP)
-        other = next((each for key, each in self.workers.items() if key != number), None)
-        if other is None:
-            other = self._start(number + 1)
-        everything = list(range(self.stack.settings.topic_partitions))
-        eventually(lambda: other.owned(self.stack.agents[0]) == everything, READY_SECONDS, "the takeover")
+        if len(self.workers) == 1:
+            self._start(number + 1)
+        eventually(lambda: self._taken_over(worker), READY_SECONDS, "the takeover")
         self._wait_for_progress()
         worker.signal(signal.SIGCONT)
         return worker.pid
+
+    def _taken_over(self, paused: Worker) -> bool:
+        self._revive()
+        agent = self.stack.agents[0]
+        owned = [partition for worker in self.workers.values() if worker is not paused for partition in worker.owned(agent)]
+        return sorted(owned) == list(range(self.stack.settings.topic_partitions))
 
     def _broker(self) -> int:
         pid = self.broker.pid

@@ -1,6 +1,7 @@
 """Whatever is done to workers and broker, outputs and state are those of the fold run over the same log."""
 
 import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from flowapp.records.codec import ROW, Codec
 from flowapp.records.identity import canonical_hash
 from flowapp.records.registry import HttpRegistry
 from flowapp.settings import Settings
+from flowapp.worker import SESSION_SECONDS
 from tests.chaos.scenario import Chaos
 from tests.conftest import Running
 from tests.mocks.stack import Stack, Worker, namespaced, read_topic
@@ -83,6 +85,23 @@ def test_a_paused_worker_is_replaced_and_what_it_then_tries_is_refused(stack: St
     stack.wait_applied()
     for agent in BOTH:
         stack.verify(agent)
+
+
+def test_a_takeover_may_outlast_the_session(stack: Stack, tmp_path: Path) -> None:
+    held = tmp_path / "held"
+    feed(stack, 1_000)
+    worker = stack.start(FLOW_HOLD_AT=f"options:before_transaction:1:1={held}")
+    eventually(held.exists, 30)
+    # As long as restoring some millions of rows takes; without heartbeats meanwhile the group would give it up.
+    began = time.monotonic()
+    eventually(lambda: time.monotonic() > began + SESSION_SECONDS + 2)
+    held.unlink()
+    stack.wait_applied()
+    assert [line["msg"] for line in worker.lines()].count("[^-FlowApp]: Starting...") == 1
+    assert sum("agent options owns" in line["msg"] for line in worker.lines()) == 1
+    assert worker.stop() == 0
+    for agent in BOTH:
+        assert sum(stack.verify(agent).values()) == 0
 
 
 def test_the_options_agent_redoes_what_a_kill_cost_it(
