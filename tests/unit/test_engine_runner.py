@@ -127,13 +127,20 @@ def test_outputs_and_state_are_those_of_the_fold_run_in_process(rig: Rig, seed: 
         assert rig.partitions[partition].rows.rows == state.rows
 
 
-def test_records_carry_key_time_and_run_facts(rig: Rig) -> None:
+def test_records_carry_key_and_time_and_packets_the_run_facts(rig: Rig) -> None:
     rig.runner.assign([0], 1)
-    rig.runner.offer(Run(0, [Record(0, encode(7, 10, 1234))], 1))
-    eventually(lambda: rig.producer.sent)
-    record = rig.producer.sent[0]
-    assert (record.topic, record.partition, record.key, record.timestamp) == ("demo.options.prints.signal", 0, b"U7", 1234)
-    assert [name for name, _ in record.headers] == ["worker"]
+    rig.runner.offer(Run(0, [Record(0, encode(7, 10, 1234)), Record(1, encode(0, 0, 1300, 1300))], 1))
+    eventually(lambda: rig.acked == {0: 1})
+    passed, packet = rig.producer.sent
+    assert (passed.topic, passed.partition, passed.key, passed.timestamp, passed.headers) == (
+        "demo.options.prints.signal",
+        0,
+        b"U7",
+        1234,
+        (),
+    )
+    assert (packet.topic, packet.partition, packet.key, packet.timestamp) == ("demo.flow.packets", 0, b"U7", 1300)
+    assert [name for name, _ in packet.headers] == ["worker"]
 
 
 def test_not_clean_is_written_before_any_output_and_clean_at_the_end(rig: Rig) -> None:
