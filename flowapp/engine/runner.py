@@ -32,6 +32,7 @@ from flowapp.records.codec import ROW, Decoded
 
 QUEUE_MAX_RECORDS = 20_000
 POLL_MAX_RECORDS = 20_000
+GATHER_RECORDS, GATHER_SECONDS = 2_000, 0.01
 REGISTRY_RETRY_SECONDS = 0.5
 REGISTRY_LOG_SECONDS = 5.0
 
@@ -212,7 +213,10 @@ class Runner:
             end_process(error)
 
     def _decode_next(self) -> None:
-        poll = Poll.of(self._take(), self._read_offsets)
+        runs = self._take()
+        if not runs:
+            return
+        poll = Poll.of(runs, self._read_offsets)
         self._read_offsets.update(poll.last)
         outbox = Outbox()
         try:
@@ -225,6 +229,10 @@ class Runner:
         wake = self._line.wake
         with wake:
             wake.wait_for(lambda: self._line.is_open and bool(self._queue))
+            # A poll's cost hardly depends on its size when small: partitions fetched moments apart go together.
+            wake.wait_for(lambda: not self._line.is_open or self._queued_records >= GATHER_RECORDS, GATHER_SECONDS)
+            if not (self._line.is_open and self._queue):
+                return []
             self._line.begin()
             runs: list[Run] = []
             taken = 0
