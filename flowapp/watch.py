@@ -25,7 +25,7 @@ EXCHANGE_ZONE = ZoneInfo("America/New_York")
 BACKLOG_PACKETS = 20
 POLL_SECONDS = 0.2
 POLL_RECORDS = 500
-QUIET_SECONDS = 5.0
+QUIET_SECONDS, QUIET_GROWTH = 8.0, 3.0
 SAMPLE_PRINTS = 20_000
 REMEMBERED_IDS = 100_000
 METADATA_SECONDS = 10.0
@@ -106,14 +106,14 @@ class Watch:
             backlog = self._assign(consumer, topics.FLOW_PACKETS, BACKLOG_PACKETS)
             self.notes.write(f"{provenance(self.settings)}: packets of namespace {self.settings.namespace}\n")
             self._show(self._backlog(consumer, backlog)[-BACKLOG_PACKETS:], count)
-            last = time.monotonic()
+            last, patience = time.monotonic(), QUIET_SECONDS
             while count is None or self.shown < count:
                 packets = self._poll(consumer, topics.FLOW_PACKETS)
                 if packets:
-                    last = time.monotonic()
+                    last, patience = time.monotonic(), QUIET_SECONDS
                     self._show(packets, count)
-                elif time.monotonic() - last >= QUIET_SECONDS:
-                    last = time.monotonic()
+                elif time.monotonic() - last >= patience:
+                    last, patience = time.monotonic(), patience * QUIET_GROWTH
                     self._explain_silence()
         finally:
             consumer.close()
