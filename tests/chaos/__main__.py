@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--kills 20] [--seed N]`: the long form of tests/integration/test_exact.py."""
+"""`python -m tests.chaos [--kills 20] [--seed N] [--outage SECONDS]`: the long form of tests/integration/test_exact.py."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=20, help="processes to kill or pause past their session")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000), help="of the course of events")
+    parser.add_argument("--outage", type=float, default=0.0, metavar="SECONDS", help="at the end take the broker away for so long")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="flow-chaos-") as folder:
-        return run(Path(folder), args.kills, args.seed)
+        return run(Path(folder), args.kills, args.seed, args.outage)
 
 
-def run(folder: Path, kills: int, seed: int) -> int:
+def run(folder: Path, kills: int, seed: int, outage_seconds: float = 0.0) -> int:
     """Start a stack of its own and do the harm."""
     environ = {"FLOW_HOME": str(new_home(folder / "home")), "FLOW_PORT_OFFSET": str(free_port_offset()), "TOPIC_PARTITIONS": "8"}
     settings = Settings.load(environ, dotenv=NO_DOTENV, flow_namespace="chaos", checkpoint_ms=300)
@@ -48,9 +49,9 @@ def run(folder: Path, kills: int, seed: int) -> int:
         register_all(settings)
         stack = Stack(settings, ("options", "equities"))
         try:
-            chaos = Chaos(stack, broker, seed)
+            chaos = Chaos(stack, broker, seed, outage_seconds=outage_seconds)
             print(f"seed {seed}, {kills} kills, 2 agents, 8 partitions, broker pid {broker.pid}", flush=True)
-            chaos.run(course(kills, seed))
+            chaos.run([*course(kills, seed), *(["outage"] if outage_seconds else [])])
             repeats = chaos.finish()
             records = sum(sum(stack.ends(agent)) for agent in stack.agents)
         finally:

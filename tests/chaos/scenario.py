@@ -15,14 +15,14 @@ from tests.waiting import eventually
 READY_SECONDS = 90.0
 FEED_RECORDS = 100
 FEED_SECONDS = 0.1
-KILLS = frozenset({"kill", "wipe", "pause", "broker"})
+KILLS = frozenset({"kill", "wipe", "pause", "broker", "outage"})
 
 
 class Chaos:
     """One course of events on a stack; `kills` counts processes that were killed or paused past their session."""
 
-    def __init__(self, stack: Stack, broker: Running, seed: int, say: Callable[[str], None] = print) -> None:
-        self.stack, self.broker, self.say = stack, broker, say
+    def __init__(self, stack: Stack, broker: Running, seed: int, say: Callable[[str], None] = print, outage_seconds: float = 0.0) -> None:
+        self.stack, self.broker, self.say, self.outage_seconds = stack, broker, say, outage_seconds
         self.chance = random.Random(seed)
         self.kills = 0
         self.workers: dict[int, Worker] = {}
@@ -122,6 +122,14 @@ class Chaos:
     def _broker(self) -> int:
         pid = self.broker.pid
         self.broker.kill()
+        self.broker.start()
+        return pid
+
+    def _outage(self) -> int:
+        """Take the broker away for as long as was asked; feeder and workers have to wait for it."""
+        pid = self.broker.pid
+        self.broker.kill()
+        threading.Event().wait(self.outage_seconds)
         self.broker.start()
         return pid
 
