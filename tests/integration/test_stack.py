@@ -38,6 +38,11 @@ MISSING = [module for module in PARTS if not _is_there(module)]
 whole = pytest.mark.skipif(bool(MISSING), reason=f"not built yet: {', '.join(MISSING)}")
 
 
+def outer_environment() -> dict[str, str]:
+    """Return the environment without what a surrounding make tells its children: to name the folder they work in."""
+    return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+
+
 class Up:
     """A `flow up` in a process of its own, its output collected line by line."""
 
@@ -48,7 +53,7 @@ class Up:
         self.process = subprocess.Popen(
             [*command, *arguments],
             cwd=ROOT,
-            env={**os.environ, **settings.environment(complete=True)},
+            env={**outer_environment(), **settings.environment(complete=True)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
