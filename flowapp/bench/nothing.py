@@ -44,10 +44,12 @@ def intake_app() -> FlowApp:
 def stock_app() -> Any:
     """Stock Faust: its own driver, an agent that does nothing, records as they come."""
     settings = Settings.load()
+    folder = state_directory(settings)
+    folder.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         topics.app_id(settings.namespace),
         broker=f"kafka://{settings.bootstrap}",
-        datadir=state_directory(settings),
+        datadir=folder,
         topic_partitions=settings.topic_partitions,
         topic_disable_leader=True,
         topic_allow_declare=False,

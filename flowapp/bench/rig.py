@@ -26,7 +26,7 @@ from flowapp.settings import Settings
 AGENT = ("-m", "faust", "-A", "flowapp")
 INTAKE = ("-m", "flowapp.bench.nothing", "intake")
 STOCK = ("-m", "flowapp.bench.nothing", "stock")
-WORKER_WORDS = ("worker", "-L", "uvloop", "--without-web", "--web-host", "127.0.0.1")
+WORKER_WORDS = ("-L", "uvloop", "worker", "--without-web", "--web-host", "127.0.0.1")
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
