@@ -88,11 +88,17 @@ def edge(settings: Settings, producer: Producer, seconds: int, hot_share: float 
     return Ingest(settings, feeds, ports, range(settings.topic_partitions))
 
 
-def write(settings: Settings, prints: int, hot_share: float = 0.0, wanted: Sequence[str] = (topics.OPTIONS_PRINTS,)) -> Tape:
-    """Write about `prints` option prints with their ticks to a namespace's log."""
+def write(
+    settings: Settings,
+    prints: int,
+    hot_share: float = 0.0,
+    wanted: Sequence[str] = (topics.OPTIONS_PRINTS,),
+    producer: Producer | None = None,
+) -> Tape:
+    """Write about `prints` option prints with their ticks to a namespace's log, or to a producer that is given."""
     paced = tape_settings(settings, MARKET_RATE)
     Pins.check_or_write(paced, edge=True)
-    tap = Tap(KafkaProducer(settings.bootstrap, client_id="flow-bench"), settings.namespace, wanted)
+    tap = Tap(producer or KafkaProducer(settings.bootstrap, client_id="flow-bench"), settings.namespace, wanted)
     try:
         run = edge(paced, tap, max(1, round(prints / MARKET_RATE)), hot_share)
         began, cpu = time.monotonic(), time.process_time()
